@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cxr_platform import ray_internals
+from cxr_platform.training.engine_ray import NO_TUNE_STATE
 from tests.conftest import REPOSITORY
 from tests.ports import free_port
 from tests.test_layers import imports, modules
@@ -166,6 +167,12 @@ def test_tune_and_train_read_their_variables() -> None:
     assert "TrialProgressCallback" not in files
     _, files = answer_of_a_process(TUNE, **ray_internals.NO_TUNE_TABLES)
     assert files == ["TrialProgressCallback"], "silent, as `verbose` is 0"
+
+
+def test_tune_reads_how_often_it_writes_its_state() -> None:
+    """A version without the variable would write the state of all trials again and again."""
+    code = "import json; from ray.tune.constants import TUNE_ENV_VARS; print(json.dumps(sorted(TUNE_ENV_VARS)))"
+    assert {*NO_TUNE_STATE} <= {*answer_of_a_process(code)}
 
 
 @pytest.mark.ray

@@ -1,6 +1,7 @@
 """Processors and GPUs: how many a trial reserves, how a process is limited to them, and what this machine has."""
 
 import contextlib
+import functools
 import math
 import os
 import platform
@@ -97,7 +98,7 @@ def hardware() -> Hardware:
     return Hardware(
         processor=_processor(),
         processors=os.cpu_count(),
-        gpus=tuple(_query_gpus("name")),
+        gpus=_query_gpus("name"),
         machine=platform.machine(),
         system=platform.system(),
     )
@@ -105,11 +106,16 @@ def hardware() -> Hardware:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages in `REPORTED_PACKAGES` that are installed."""
+    return dict(_package_versions())
+
+
+@functools.cache  # each trial of a process states them: reading them takes longer than a short trial's files
+def _package_versions() -> tuple[tuple[str, str], ...]:
     versions = {"python": platform.python_version()}
     for package in REPORTED_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    return versions
+    return tuple(versions.items())
 
 
 def precision_on(setting: Literal["auto"] | Precision, gpus: float) -> Precision:
@@ -186,16 +192,21 @@ def _limit_tensorflow(threads: int, limit_gib: float | None, deterministic: bool
         tf.config.set_logical_device_configuration(gpus[0], [limit])
 
 
-def _query_gpus(question: str) -> list[str]:
+def _query_gpus(question: str) -> tuple[str, ...]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return []
-    query = [tool, f"--query-gpu={question}", "--format=csv,noheader,nounits"]
+        return ()
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout
+        return _answers(tool, question)
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [line.strip() for line in answer.splitlines() if line.strip()]
+        return ()
+
+
+@functools.cache  # what is asked for does not change while a process lives
+def _answers(tool: str, question: str) -> tuple[str, ...]:
+    query = [tool, f"--query-gpu={question}", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout
+    return tuple(line.strip() for line in answer.splitlines() if line.strip())
 
 
 def _processor() -> str:

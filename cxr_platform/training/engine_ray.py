@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,10 @@ from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
 from cxr_platform.training.trial import Epoch, Workbench
 from cxr_platform.training.tune_hooks import LOST, PlannedOrder, StopStudy, TuneProgress
+
+NO_TUNE_STATE = {"TUNE_GLOBAL_CHECKPOINT_S": str(10 * 365 * 24 * 3600)}
+"""Tune writes its state, which is never read, at the end only. By default it writes that of all trials every 10 s, or
+so often that it takes 5 % of the driver's time (Ray's page "Environment variables used by Ray Tune")."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,8 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: StudyProgress) -> dict
 
 
 def _silence_tune() -> None:
-    """Turn off Tune's tables, banners and result files: `StudyProgress` replaces them."""
-    os.environ.update(NO_TUNE_TABLES)
+    """Turn off Tune's tables, banners and result files, which `StudyProgress` replaces, and copies of its state."""
+    os.environ.update(NO_TUNE_TABLES | NO_TUNE_STATE)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
 
@@ -163,7 +168,7 @@ def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: S
             num_samples=len(todo),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: "-".join(map(str, trial.config["trial"])),
-            scheduler=PlannedOrder(),
+            scheduler=PlannedOrder(partial(_places, shared.share)),
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -175,6 +180,13 @@ def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: S
             verbose=0,
         ),
     )
+
+
+def _places(share: Share) -> int:
+    """Return how many trials the nodes that are alive can run at a time."""
+    needs = {name: need for name, need in (("CPU", share.cpus), ("GPU", share.gpus)) if need}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(int(min(node.get(name, 0.0) / need for name, need in needs.items()) + 1e-6) for node in nodes)
 
 
 def _fit(tuner: tune.Tuner, root: Path) -> dict[TrialKey, Failure]:
@@ -212,7 +224,7 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
 
 
 def _report_epoch(epoch: Epoch) -> None:
-    tune.report({"epoch": vars(epoch)})
+    tune.report({"epoch": epoch})  # as an object: Tune would keep statistics of numbers, 2 kB each for every trial
 
 
 def _report_note(text: str) -> None:

@@ -1,6 +1,8 @@
 """Callback, scheduler and stopper of the Ray Tune run: progress, the order of trials, and when to stop all of them."""
 
 import heapq
+import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -12,10 +14,11 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StorageError
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.trial import Epoch
 
 LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
 """Errors of trials whose process or node is lost; exceptions of the trial itself come as `RayTaskError`."""
+START_SECONDS = 60.0
+"""Longest time that a waiting trial is left to a process that may be starting for it."""
 
 
 class TuneProgress(tune.Callback):
@@ -35,7 +38,7 @@ class TuneProgress(tune.Callback):
         if "record" in result:
             self._progress.finished(result["record"])
         elif "epoch" in result:
-            self._progress.epoch(key, Epoch(**result["epoch"]))
+            self._progress.epoch(key, result["epoch"])
         elif "note" in result:
             self._progress.note(result["note"])
         elif "failure" in result:
@@ -63,14 +66,21 @@ class PlannedOrder(FIFOScheduler):
     """Starts waiting trials in the order of the plan, also those that were lost; Tune would put these at the end.
 
     Otherwise the longest trials, which are first in the plan, could be the last ones to run. A lost trial gets the
-    next place that another trial leaves; a new node takes the trial that Ray has queued for it.
+    next place that another trial leaves.
+
+    Tune gives the chosen trial to a process that has become free, and ends the process that is starting for it, if
+    there is one. Where trials are short, those of a new node would be ended and started again without end. So as many
+    of the first waiting trials as `places` are free are left to the processes that may be starting for them, for
+    `START_SECONDS` at most. `places` returns how many trials the nodes that are alive can run at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: Callable[[], int]) -> None:
         super().__init__()
+        self._places = places
         self._place: dict[str, int] = {}
         self._waiting: list[tuple[int, int, Any]] = []  # a heap: place, number of the entry, trial
         self._entries = 0
+        self._left_since: dict[str, float] = {}
 
     def on_trial_add(self, _tune_controller: Any, trial: Any) -> None:
         """Note the place of a trial. Tune calls this again for a trial that it puts back, which keeps its place."""
@@ -78,11 +88,23 @@ class PlannedOrder(FIFOScheduler):
         self._entries += 1
         heapq.heappush(self._waiting, (place, self._entries, trial))
 
-    def choose_trial_to_run(self, _tune_controller: Any) -> Any:
-        """Return the first waiting trial of the plan, or `None`."""
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the first waiting trial of the plan for which no process may be starting, or `None`."""
         while self._waiting and self._waiting[0][2].status != Trial.PENDING:
             heapq.heappop(self._waiting)
-        return self._waiting[0][2] if self._waiting else None
+        if not self._waiting:
+            return None
+        running = sum(trial.status == Trial.RUNNING for trial in tune_controller.get_live_trials())
+        starting = self._places() - running - 1  # one place is that of the process that the trial is chosen for
+        if starting <= 0:
+            return self._waiting[0][2]
+        waiting = sorted(entry for entry in self._waiting if entry[2].status == Trial.PENDING)
+        trials = list({trial.trial_id: trial for _, _, trial in waiting}.values())  # one put back may stand here twice
+        now = time.monotonic()
+        for trial in trials[:starting]:
+            if now - self._left_since.setdefault(trial.trial_id, now) > START_SECONDS:
+                return trial
+        return trials[starting] if starting < len(trials) else None
 
 
 class StopStudy(tune.Stopper):

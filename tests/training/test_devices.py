@@ -49,6 +49,15 @@ def test_memory_and_name_of_the_gpu_come_from_nvidia_smi() -> None:
     assert devices.hardware().gpus == ("8192",)
 
 
+def test_a_process_asks_for_the_gpus_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool, calls = tmp_path / "nvidia-smi", tmp_path / "calls"
+    tool.write_text(f"#!/bin/sh\necho $1 >> {calls}\necho H100\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert devices.hardware().gpus == devices.hardware().gpus == ("H100",)
+    assert calls.read_text().splitlines() == ["--query-gpu=name"]
+
+
 @pytest.mark.usefixtures("gpu")
 def test_jax_gets_its_share_of_memory_less_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")

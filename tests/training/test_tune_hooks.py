@@ -7,6 +7,7 @@ from ray.tune.experiment import Trial
 
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StorageError
+from cxr_platform.training import tune_hooks
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.tune_hooks import PlannedOrder, StopStudy, TuneProgress
@@ -24,20 +25,66 @@ def folder(tmp_path: Path) -> StudyFolder:
     return tiny_study(tmp_path, ("off-the-shelf",)).folder
 
 
+class ToldOrder:
+    """Trials `names`, of which Tune has told the order; and what the order asks its controller."""
+
+    def __init__(self, names: str, places: int) -> None:
+        self.order = PlannedOrder(lambda: places)
+        self.trials = {name: SimpleNamespace(trial_id=name, status=Trial.PENDING) for name in names}
+        for trial in self.trials.values():
+            self.order.on_trial_add(None, trial)
+
+    def get_live_trials(self) -> list[Any]:
+        return list(self.trials.values())
+
+    def set(self, names: str, status: str) -> None:
+        for name in names:
+            self.trials[name].status = status
+
+    @property
+    def chosen(self) -> str | None:
+        trial = self.order.choose_trial_to_run(self)
+        return None if trial is None else str(trial.trial_id)
+
+
 def test_a_trial_that_was_put_back_runs_before_those_that_have_not_begun() -> None:
-    order = PlannedOrder()
-    trials = {name: SimpleNamespace(trial_id=name, status=Trial.PENDING) for name in ("a", "b", "c")}
-    for trial in trials.values():
-        order.on_trial_add(None, trial)
-    assert order.choose_trial_to_run(None) is trials["a"]
-    trials["a"].status = trials["b"].status = Trial.RUNNING
-    assert order.choose_trial_to_run(None) is trials["c"]
-    trials["a"].status = Trial.PENDING
-    order.on_trial_add(None, trials["a"])  # as Tune does when it requeues one
-    assert order.choose_trial_to_run(None) is trials["a"]
-    for trial in trials.values():
-        trial.status = Trial.TERMINATED
-    assert order.choose_trial_to_run(None) is None
+    tune = ToldOrder("abc", places=1)
+    assert tune.chosen == "a"
+    tune.set("ab", Trial.RUNNING)
+    assert tune.chosen == "c"
+    tune.set("a", Trial.PENDING)
+    tune.order.on_trial_add(None, tune.trials["a"])  # as Tune does when it requeues one
+    assert tune.chosen == "a"
+    tune.set("abc", Trial.TERMINATED)
+    assert tune.chosen is None
+
+
+def test_a_free_process_takes_no_trial_for_which_another_process_may_be_starting() -> None:
+    """Of five places two run a trial, one has become free: processes for c and d may be starting at the other two."""
+    tune = ToldOrder("abcdef", places=5)
+    tune.set("ab", Trial.RUNNING)
+    assert tune.chosen == "e"
+    tune.order.on_trial_add(None, tune.trials["c"])  # told twice, it still is one trial
+    assert tune.chosen == "e"
+    tune.set("cd", Trial.RUNNING)
+    assert tune.chosen == "e", "all places but the free one are busy: the order of the plan"
+    tune.set("e", Trial.RUNNING)
+    assert tune.chosen == "f"
+
+
+def test_when_only_such_trials_wait_none_is_chosen() -> None:
+    tune = ToldOrder("abc", places=5)
+    tune.set("a", Trial.RUNNING)
+    assert tune.chosen is None
+
+
+def test_a_trial_whose_process_never_starts_is_not_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places that are taken by other work count as free, so that nothing would ever start on them."""
+    tune = ToldOrder("abcd", places=3)
+    tune.set("a", Trial.RUNNING)
+    assert tune.chosen == "c"
+    monkeypatch.setattr(tune_hooks, "START_SECONDS", -1.0)
+    assert tune.chosen == "b"
 
 
 def test_an_error_that_affects_every_trial_stops_all(folder: StudyFolder) -> None:
