@@ -19,6 +19,8 @@ LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.except
 """Errors of trials whose process or node is lost; exceptions of the trial itself come as `RayTaskError`."""
 START_SECONDS = 60.0
 """Longest time that a waiting trial is left to a process that may be starting for it."""
+COUNT_SECONDS = 1.0
+"""Least time between two counts of the places of a cluster: each asks Ray's control store."""
 
 
 class TuneProgress(tune.Callback):
@@ -76,17 +78,19 @@ class PlannedOrder(FIFOScheduler):
 
     def __init__(self, places: Callable[[], int]) -> None:
         super().__init__()
-        self._places = places
-        self._place: dict[str, int] = {}
-        self._waiting: list[tuple[int, int, Any]] = []  # a heap: place, number of the entry, trial
+        self._count_places = places
+        self._places, self._counted = 0, float("-inf")
+        self._rank: dict[str, int] = {}
+        self._waiting: list[tuple[int, int, Any]] = []  # a heap: rank, number of the entry, trial
         self._entries = 0
         self._left_since: dict[str, float] = {}
 
     def on_trial_add(self, _tune_controller: Any, trial: Any) -> None:
-        """Note the place of a trial. Tune calls this again for a trial that it puts back, which keeps its place."""
-        place = self._place.setdefault(trial.trial_id, len(self._place))
+        """Note the rank of a trial in the plan. One that is put back is told of again and keeps its rank."""
+        rank = self._rank.setdefault(trial.trial_id, len(self._rank))
+        self._left_since.pop(trial.trial_id, None)
         self._entries += 1
-        heapq.heappush(self._waiting, (place, self._entries, trial))
+        heapq.heappush(self._waiting, (rank, self._entries, trial))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Return the first waiting trial of the plan for which no process may be starting, or `None`."""
@@ -94,13 +98,15 @@ class PlannedOrder(FIFOScheduler):
             heapq.heappop(self._waiting)
         if not self._waiting:
             return None
+        now = time.monotonic()
+        if now - self._counted > COUNT_SECONDS:
+            self._places, self._counted = self._count_places(), now
         running = sum(trial.status == Trial.RUNNING for trial in tune_controller.get_live_trials())
-        starting = self._places() - running - 1  # one place is that of the process that the trial is chosen for
+        starting = self._places - running - 1  # one place is that of the process that the trial is chosen for
         if starting <= 0:
             return self._waiting[0][2]
         waiting = sorted(entry for entry in self._waiting if entry[2].status == Trial.PENDING)
         trials = list({trial.trial_id: trial for _, _, trial in waiting}.values())  # one put back may stand here twice
-        now = time.monotonic()
         for trial in trials[:starting]:
             if now - self._left_since.setdefault(trial.trial_id, now) > START_SECONDS:
                 return trial
