@@ -149,7 +149,7 @@ def _trials(result: Result) -> Section:
     grows = result["verdict"].split(" (")[0]
     body = (
         f"Trials of {result['seconds']:g} s that sleep; their reports and files are those of any study. "
-        f"{result['verdict']}.\n\n{markdown_table(['', 'few', 'many'], rows)}"
+        f"Growth: {result['verdict']}.\n\n{markdown_table(['', 'few', 'many'], rows)}"
     )
     claim = Claim("the driver's work and the status grow at most linearly", grows, grows == LINEAR_VERDICT)
     return Section(f"{many.trials:,} trials", body, (claim,))

@@ -18,6 +18,7 @@ RESULTS = REPOSITORY / "docs" / "results"
         ("2026-11-27-archive", "2026-11-27-archive*.json"),
         ("2026-11-27-cluster", "2026-11-27-cluster*.json"),
         ("2026-11-27-streaming", "2026-11-27-streaming*.json"),
+        ("2026-11-28-trials", "2026-11-28-trials*.json"),
     ],
 )
 def test_a_page_is_written_from_the_published_results(name: str, pattern: str) -> None:
