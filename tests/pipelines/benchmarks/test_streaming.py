@@ -1,8 +1,11 @@
 import json
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from cxr_platform.config import load_profile
 from pipelines import benchmark
@@ -42,12 +45,14 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_both_ways_train_the_same_folds(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = tmp_path / "result.json"
     places = ["--manifest", "m", "--work", str(tmp_path / "work"), "--profile", str(profile), "--json", str(result)]
-    few = ["--strategies", "off-the-shelf", "--per-file", "2"]  # 28 files, of which 16 are read at a time
+    # 28 files, of which 16 are read at a time
+    few = ["--strategies", "off-the-shelf", "--per-file", "2", "--seeds", "2"]
     assert benchmark.main(["streaming", *places, *few]) == 0
     (row,) = json.loads(result.read_text())["strategies"]
     assert (row["strategy"], row["files"]) == ("off-the-shelf", 28)
     assert row["ratio"] == pytest.approx(row["files_rate"] / row["memory_rate"])
-    assert row["difference"] == pytest.approx(row["files_accuracy"] - row["memory_accuracy"])
+    assert len(row["memory_accuracies"]) == len(row["files_accuracies"]) == 2
+    assert row["difference"] == pytest.approx(fmean(row["files_accuracies"]) - fmean(row["memory_accuracies"]))
     assert row["low"] <= row["difference"] <= row["high"]
     assert "images/s in memory" in capsys.readouterr().out
 
@@ -58,10 +63,23 @@ def test_scratch_has_no_activations(profile: Path, tmp_path: Path, capsys: pytes
     assert "strategies with frozen layers" in capsys.readouterr().err
 
 
+def test_one_seed_has_no_interval(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--manifest", "m", "--work", str(tmp_path), "--profile", str(profile)]
+    assert benchmark.main(["streaming", *places, "--seeds", "1"]) == 2
+    assert "at least 2 seeds" in capsys.readouterr().err
+
+
+def test_the_interval_is_that_of_a_paired_t_test() -> None:
+    memory, files = [84.0, 83.5, 84.3, 83.9], [83.8, 83.9, 84.1, 83.2]
+    mean, low, high = Compared("off-the-shelf", 106, 1000.0, 950.0, memory, files).difference
+    expected = stats.ttest_rel(files, memory).confidence_interval(0.95)
+    assert mean == pytest.approx(np.mean(files) - np.mean(memory))
+    assert (low, high) == pytest.approx(tuple(expected))
+
+
 def test_a_line_states_speed_accuracy_and_interval() -> None:
-    compared = Compared("off-the-shelf", 106, 1000.0, 950.0, 84.0, 83.5, -0.5, -1.2, 0.3, 84.6)
+    compared = Compared("off-the-shelf", 106, 1000.0, 950.0, [84.0, 84.4], [83.5, 84.1])
     assert str(compared) == (
         "off-the-shelf: 1000 images/s in memory, 950 of 106 files, ratio 0.95 (wanted 0.9); "
-        "accuracy 84.00 % and 83.50 %, difference -0.50 points (-1.20 to +0.30); "
-        "with another seed in memory 84.60 %"
+        "mean accuracy 84.20 % and 83.80 %, difference -0.40 points (-1.67 to +0.87)"
     )
