@@ -17,7 +17,7 @@ RESULTS = REPOSITORY / "docs" / "results"
         ("2026-11-27-server", "2026-11-27-server*.json"),
         ("2026-11-27-archive", "2026-11-27-archive*.json"),
         ("2026-11-27-cluster", "2026-11-27-cluster*.json"),
-        ("2026-11-27-streaming", "2026-11-27-streaming*.json"),
+        ("2026-11-28-streaming", "2026-11-28-streaming*.json"),
         ("2026-11-28-trials", "2026-11-28-trials*.json"),
     ],
 )
