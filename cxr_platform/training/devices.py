@@ -198,14 +198,14 @@ def _query_gpus(question: str) -> tuple[str, ...]:
         return ()
     try:
         return _answers(tool, question)
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return ()
 
 
 @functools.cache  # what is asked for does not change while a process lives
 def _answers(tool: str, question: str) -> tuple[str, ...]:
     query = [tool, f"--query-gpu={question}", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
     return tuple(line.strip() for line in answer.splitlines() if line.strip())
 
 

@@ -6,7 +6,7 @@ study's folder, so that a study continues without Tune's own (pickled) state.
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,9 @@ from cxr_platform.training.trial import Epoch, Workbench
 from cxr_platform.training.tune_hooks import LOST, PlannedOrder, StopStudy, TuneProgress
 
 NO_TUNE_STATE = {"TUNE_GLOBAL_CHECKPOINT_S": str(10 * 365 * 24 * 3600)}
-"""Tune writes its state, which is never read, at the end only. By default it writes that of all trials every 10 s, or
-so often that it takes 5 % of the driver's time (Ray's page "Environment variables used by Ray Tune")."""
+"""Tune writes its state, which is never read, at the beginning and the end only. By default it writes that of all
+trials every 10 s, or so often that it takes 5 % of the driver's time.
+Source: https://docs.ray.io/en/latest/tune/api/env.html"""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: S
             num_samples=len(todo),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: "-".join(map(str, trial.config["trial"])),
-            scheduler=PlannedOrder(partial(_places, shared.share)),
+            scheduler=PlannedOrder(partial(trial_places, shared.share)),
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -182,11 +183,17 @@ def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: S
     )
 
 
-def _places(share: Share) -> int:
-    """Return how many trials the nodes that are alive can run at a time."""
-    needs = {name: need for name, need in (("CPU", share.cpus), ("GPU", share.gpus)) if need}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(int(min(node.get(name, 0.0) / need for name, need in needs.items()) + 1e-6) for node in nodes)
+def trial_places(share: Share) -> int:
+    """Return how many trials the nodes that are alive can run at a time; none has parts of two GPUs."""
+    return sum(_places_of(node["Resources"], share) for node in ray.nodes() if node["Alive"])
+
+
+def _places_of(node: Mapping[str, float], share: Share) -> int:
+    by_cpus = int(node.get("CPU", 0.0) / share.cpus + 1e-6)
+    if not share.gpus:
+        return by_cpus
+    a_gpu = max(1, int(1 / share.gpus + 1e-6))
+    return min(by_cpus, int(node.get("GPU", 0.0) / max(1.0, share.gpus) + 1e-6) * a_gpu)
 
 
 def _fit(tuner: tune.Tuner, root: Path) -> dict[TrialKey, Failure]:

@@ -17,8 +17,9 @@ from cxr_platform.training.progress import StudyProgress
 
 LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
 """Errors of trials whose process or node is lost; exceptions of the trial itself come as `RayTaskError`."""
-START_SECONDS = 60.0
-"""Longest time that a waiting trial is left to a process that may be starting for it."""
+START_SECONDS = 180.0
+"""Time for which a waiting trial is kept for the process that may be starting for it. Twelve processes that started at
+once on two processors took 35 s."""
 COUNT_SECONDS = 1.0
 """Least time between two counts of the places of a cluster: each asks Ray's control store."""
 
@@ -72,45 +73,62 @@ class PlannedOrder(FIFOScheduler):
 
     Tune gives the chosen trial to a process that has become free, and ends the process that is starting for it, if
     there is one. Where trials are short, those of a new node would be ended and started again without end. So as many
-    of the first waiting trials as `places` are free are left to the processes that may be starting for them, for
-    `START_SECONDS` at most. `places` returns how many trials the nodes that are alive can run at a time.
+    of the first waiting trials as places are free are kept from free processes: Ray starts processes for them. They are
+    kept for `START_SECONDS`, as places may also be taken by other work, in which case nothing starts for them.
+    `places` returns how many trials the nodes that are alive can run at a time.
     """
 
     def __init__(self, places: Callable[[], int]) -> None:
         super().__init__()
         self._count_places = places
         self._places, self._counted = 0, float("-inf")
+        self._began = False
         self._rank: dict[str, int] = {}
         self._waiting: list[tuple[int, int, Any]] = []  # a heap: rank, number of the entry, trial
         self._entries = 0
-        self._left_since: dict[str, float] = {}
+        self._put_back: set[str] = set()
+        self._kept_since: dict[str, float] = {}
 
     def on_trial_add(self, _tune_controller: Any, trial: Any) -> None:
-        """Note the rank of a trial in the plan. One that is put back is told of again and keeps its rank."""
+        """Note the rank of a trial in the plan. Tune calls this again for a trial that it puts back.
+
+        That one keeps its rank, and no process is starting for it: Ray starts those in the order of the first requests.
+        """
+        if trial.trial_id in self._rank:
+            self._put_back.add(trial.trial_id)
         rank = self._rank.setdefault(trial.trial_id, len(self._rank))
-        self._left_since.pop(trial.trial_id, None)
         self._entries += 1
         heapq.heappush(self._waiting, (rank, self._entries, trial))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Return the first waiting trial of the plan for which no process may be starting, or `None`."""
+        """Return the first waiting trial of the plan for which no process may be starting, or the last waiting one.
+
+        `None` if none waits.
+        """
         while self._waiting and self._waiting[0][2].status != Trial.PENDING:
             heapq.heappop(self._waiting)
         if not self._waiting:
             return None
-        now = time.monotonic()
-        if now - self._counted > COUNT_SECONDS:
-            self._places, self._counted = self._count_places(), now
         running = sum(trial.status == Trial.RUNNING for trial in tune_controller.get_live_trials())
-        starting = self._places - running - 1  # one place is that of the process that the trial is chosen for
-        if starting <= 0:
+        self._began = self._began or running > 0
+        starting = self._places_now() - running - 1  # one is the place of the process that the trial is chosen for
+        if starting <= 0 or not self._began:
             return self._waiting[0][2]
         waiting = sorted(entry for entry in self._waiting if entry[2].status == Trial.PENDING)
         trials = list({trial.trial_id: trial for _, _, trial in waiting}.values())  # one put back may stand here twice
         for trial in trials[:starting]:
-            if now - self._left_since.setdefault(trial.trial_id, now) > START_SECONDS:
+            since = self._kept_since.setdefault(trial.trial_id, time.monotonic())
+            if trial.trial_id in self._put_back or time.monotonic() - since > START_SECONDS:
                 return trial
-        return trials[starting] if starting < len(trials) else None
+        return trials[min(starting, len(trials) - 1)]
+
+    def _places_now(self) -> int:
+        """Return the places as counted within the last `COUNT_SECONDS`. Where they are more, processes start anew."""
+        if time.monotonic() - self._counted > COUNT_SECONDS:
+            before, self._places, self._counted = self._places, self._count_places(), time.monotonic()
+            if self._places > before:
+                self._kept_since.clear()
+        return self._places
 
 
 class StopStudy(tune.Stopper):

@@ -3,7 +3,8 @@
 Both train every fold of a manifest, with several seeds. Trials on files gather each batch from files of few images, of
 which only some are read at a time, as of a study too large for memory; trials in memory are those of every other study.
 The speed is that of the epochs after the first. The accuracies are out-of-fold, and the interval of their difference is
-over the seeds: both ways predict the same patients, and what differs are initial weights and the order of the images.
+over the seeds: with one seed both ways begin from the same weights and predict the same patients, in another order of
+the training images. It holds for the images and folds that were used.
 """
 
 import argparse

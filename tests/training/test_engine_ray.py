@@ -14,6 +14,7 @@ from cxr_platform.training.engine_ray import (
     Failure,
     Shared,
     run_rounds,
+    trial_places,
     trial_precision,
     trial_resources,
 )
@@ -53,6 +54,27 @@ def test_trials_on_ray_give_what_trials_in_this_process_give(study: StudyRun, tm
     difference = np.abs(pooled["p_Covid19"].to_numpy() - expected["p_Covid19"].to_numpy())
     assert difference.max() < 1e-3
     assert not (study.folder.root / "tune").exists()
+
+
+@pytest.mark.parametrize(
+    ("share", "places"),
+    [
+        (Share(1.0, 0.0), 7),
+        (Share(2.0, 0.0), 3),
+        (Share(0.25, 0.0), 28),
+        (Share(1.0, 0.4), 4),  # two on each of two GPUs, none on both
+        (Share(1.0, 0.5), 4),
+        (Share(2.0, 0.25), 2),
+        (Share(1.0, 2.0), 1),
+    ],
+)
+def test_places_are_counted_on_each_node_that_is_alive(
+    share: Share, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 3.0}, {"memory": 1.0}]
+    nodes = [{"Alive": True, "Resources": node} for node in resources]
+    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}])
+    assert trial_places(share) == places
 
 
 @pytest.mark.usefixtures("activations_from_here")

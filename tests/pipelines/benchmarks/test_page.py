@@ -98,6 +98,7 @@ def test_memory_and_speed_of_studies_larger_than_memory_are_stated(tmp_path: Pat
         "| study: memory at most 1.3 times | 1.40 | **no** |",
         "| off-the-shelf: speed with activations in files at least 0.9 of memory | 0.95 | yes |",
         "| off-the-shelf: no significant difference of accuracy | -1.00 (-1.80 to -0.20) | **no** |",
+        "| off-the-shelf: a loss of more than 1 point of accuracy is excluded | -1.80 | **no** |",
         "| 112,120 | study | 2200 | 900 | 1400 | 17.0 | 20.0 |",
         "| 112,120 | 1,200 | 40 | 1.0 | 3 |",
         "| off-the-shelf | 1000 | 950 | 0.95 | 84.00 | 83.00 | -1.00 (-1.80 to -0.20) |",
