@@ -90,9 +90,19 @@ class Capacity:
 
     def most_on_a_node(self, cpus: float, gpus: float) -> int:
         """Return how many tasks that need so many processors and GPUs a node runs at a time at most; at least 1."""
-        needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need}
-        fit = (min(node.get(name, 0.0) / need for name, need in needs.items()) for node in self.nodes)
-        return max([1, *(int(tasks + 1e-6) for tasks in fit)])
+        return max([1, *(tasks_on_node(node, cpus, gpus) for node in self.nodes)])
+
+
+def tasks_on_node(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """Return how many tasks that need so many processors and GPUs fit on a `node` of these resources.
+
+    None has parts of two GPUs.
+    """
+    by_cpus = int(node.get("CPU", 0.0) / cpus + 1e-6)
+    if not gpus:
+        return by_cpus
+    on_a_gpu = max(1, int(1 / gpus + 1e-6))
+    return min(by_cpus, int(node.get("GPU", 0.0) / max(1.0, gpus) + 1e-6) * on_a_gpu)
 
 
 def capacity(with_gpu: bool = False) -> Capacity:

@@ -6,7 +6,7 @@ study's folder, so that a study continues without Tune's own (pickled) state.
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import ray
 from ray import tune
 
-from cxr_platform.cluster import capacity, connection
+from cxr_platform.cluster import capacity, connection, tasks_on_node
 from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
@@ -184,16 +184,8 @@ def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: S
 
 
 def trial_places(share: Share) -> int:
-    """Return how many trials the nodes that are alive can run at a time; none has parts of two GPUs."""
-    return sum(_places_of(node["Resources"], share) for node in ray.nodes() if node["Alive"])
-
-
-def _places_of(node: Mapping[str, float], share: Share) -> int:
-    by_cpus = int(node.get("CPU", 0.0) / share.cpus + 1e-6)
-    if not share.gpus:
-        return by_cpus
-    a_gpu = max(1, int(1 / share.gpus + 1e-6))
-    return min(by_cpus, int(node.get("GPU", 0.0) / max(1.0, share.gpus) + 1e-6) * a_gpu)
+    """Return how many trials the nodes that are alive can run at a time."""
+    return sum(tasks_on_node(node["Resources"], share.cpus, share.gpus) for node in ray.nodes() if node["Alive"])
 
 
 def _fit(tuner: tune.Tuner, root: Path) -> dict[TrialKey, Failure]:
