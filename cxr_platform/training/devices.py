@@ -21,7 +21,12 @@ GIB_PER_TRIAL = 2.5
 """GPU memory of one trial at 200 px and batch size 32, with its context. An estimate with a margin."""
 
 GIB_PER_CONTEXT = 0.6
-"""GPU memory of a process before its framework allocates any; the limits of the frameworks do not count it."""
+"""GPU memory of a process before TensorFlow allocates any; its limit does not count it."""
+
+JAX_SHARE = 0.75
+"""What JAX takes of a process's part of a GPU's memory, as it does of a whole GPU by default. Its compiled kernels and
+NVIDIA's libraries need the rest: eight processes that took 0.97 of their parts of an H200 failed for want of memory
+(https://docs.jax.dev/en/latest/gpu_memory_allocation.html, docs/results/2026-11-28-gpu.md)."""
 
 
 RESIDENT_SHARE = 0.4
@@ -152,15 +157,15 @@ def limit_process(cpus: float, gpu_fraction: float, deterministic: bool) -> None
     """
     if gpu_fraction == 0:
         hide_gpus()
-    memory = gpu_memory_gib() if 0 < gpu_fraction < 1 else None
-    limit_gib = max(0.5, gpu_fraction * memory - GIB_PER_CONTEXT) if memory else None
     if keras_backend() == "jax":
         os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(max(1, int(cpus)))
         if deterministic and gpu_fraction:
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-        if memory and limit_gib:
-            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit_gib / memory:.3f}")
+        if 0 < gpu_fraction < 1:
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{JAX_SHARE * gpu_fraction:.3f}")
         return
+    memory = gpu_memory_gib() if 0 < gpu_fraction < 1 else None
+    limit_gib = max(0.5, gpu_fraction * memory - GIB_PER_CONTEXT) if memory else None
     _limit_tensorflow(max(1, int(cpus)), limit_gib, deterministic)
 
 

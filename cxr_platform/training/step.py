@@ -132,11 +132,11 @@ class BatchSource:
     """The data of compiled calls: arrays that stay on the device, or those of each call, gathered on the host.
 
     `put` copies arrays to the device and joins them there, so that no second copy is made on the host. Arrays of at
-    most `limit` bytes stay; while they are joined they take twice their bytes.
+    most `limit` bytes stay; while they are joined they take twice their bytes. A call has at most `steps` batches.
     """
 
-    def __init__(self, put: Callable[[Sequence[Array]], Any], limit: float) -> None:
-        self._put, self._limit = put, limit
+    def __init__(self, put: Callable[[Sequence[Array]], Any], limit: float, steps: int = STEPS_PER_CALL) -> None:
+        self._put, self._limit, self._steps = put, limit, steps
         self._arrays: tuple[Array, ...] = ()
         self._data: Any = None
 
@@ -161,10 +161,10 @@ class BatchSource:
         if not self._arrays:
             raise ValueError("expected `load` before the first step")
         if self._data is not None:
-            yield from (Call(self._data, count, part) for count, part in _parts(arrays, STEPS_PER_CALL))
+            yield from (Call(self._data, count, part) for count, part in _parts(arrays, self._steps))
             return
         batch_bytes = self._arrays[0].nbytes // len(self._arrays[0]) * arrays[0].shape[1]
-        size = int(min(STEPS_PER_CALL, max(1, HOST_BYTES // batch_bytes)))
+        size = int(min(self._steps, max(1, HOST_BYTES // batch_bytes)))
         with ThreadPoolExecutor(1, "gather") as pool:
             waiting: deque[Future[Call]] = deque()
             for count, part in _parts(arrays, size):

@@ -1,14 +1,15 @@
 """The step on the JAX backend: Keras' stateless calls under `jax.jit` (https://keras.io/guides/writing_a_custom_training_loop_in_jax/).
 
-Many steps are one `lax.fori_loop` over a state whose memory is reused (`donate_argnums`); the number of steps is an
-argument, so that one compiled function serves every epoch.
+On a GPU many steps are one `lax.fori_loop` over a state whose memory is reused (`donate_argnums`); the number of steps
+is an argument, so that one compiled function serves every epoch. On a processor a step is a call: XLA computes what is
+inside a loop several times slower there.
 
 Each of several devices holds the whole state and its part of a batch. The compiled function computes the same as on one
 device: JAX sums gradients, takes batch statistics and draws dropout over the whole batch
 (https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
@@ -24,6 +25,7 @@ from cxr_platform.models.mobilenet import Network
 from cxr_platform.training.inputs import Array, Batch, Index, Inputs
 from cxr_platform.training.step import (
     ONE_PROCESSOR,
+    STEPS_PER_CALL,
     BatchSource,
     Placement,
     Steps,
@@ -73,7 +75,7 @@ class JaxStep:
         mesh = Mesh(np.array(jax.local_devices()[: placement.devices]), ("batch",))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._in_parts = NamedSharding(mesh, PartitionSpec(None, "batch"))
-        self._source = BatchSource(self._put, placement.resident_bytes)
+        self._source = BatchSource(self._put, placement.resident_bytes, STEPS_PER_CALL if gpu_is_visible() else 1)
         self._train = jax.jit(self._train_many, donate_argnums=0)
         self._infer = jax.jit(self._infer_many)
 
@@ -151,7 +153,7 @@ class JaxStep:
 
         size = labels.shape[0]
         start = (state, jnp.zeros(size), jnp.zeros(size, "int32"))
-        result: tuple[State, Any, Any] = jax.lax.fori_loop(0, count, body, start)
+        result: tuple[State, Any, Any] = _repeat(body, start, count, size)
         return result
 
     def _train_once(
@@ -182,4 +184,9 @@ class JaxStep:
             inputs = prepare(self._network, predictor, batch)
             return logits.at[i].set(predictor.stateless_call(trainable, non_trainable, inputs, training=False)[0])
 
-        return jax.lax.fori_loop(0, count, body, jnp.zeros((*index[0].shape, len(CLASSES))))
+        return _repeat(body, jnp.zeros((*index[0].shape, len(CLASSES))), count, len(index[0]))
+
+
+def _repeat(body: Callable[[Any, Any], Any], start: Any, count: Any, most: int) -> Any:
+    """Return `start` after `count` calls of `body(i, carry)`, of at most `most`."""
+    return body(0, start) if most == 1 else jax.lax.fori_loop(0, count, body, start)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from cxr_platform.config import ModelConfig, Precision
 from cxr_platform.domain.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
-from cxr_platform.models.mobilenet import BatchNormalization, Network, build_network, cut_tensor
+from cxr_platform.models.mobilenet import BatchNormalization, DepthwiseConv2D, Network, build_network, cut_tensor
 from tests.models.conftest import NetworkOf
 
 HEAD = ["head_dense", "head_bn", "head_logits"]
@@ -130,10 +130,11 @@ def test_all_batch_normalisation_of_the_backbone_is_fused(network_of: NetworkOf)
 
 def test_weights_of_a_network_of_keras_own_layers_can_be_loaded(network_of: NetworkOf, tmp_path: Path) -> None:
     def stock(layer: keras.Layer) -> keras.Layer:
-        kind = keras.layers.BatchNormalization if isinstance(layer, BatchNormalization) else type(layer)
+        kind = getattr(keras.layers, type(layer).__name__)
         return kind.from_config(layer.get_config())
 
     network = network_of("scratch")
+    assert {BatchNormalization, DepthwiseConv2D} < {type(layer) for layer in network.full.layers}
     keras_own = keras.models.clone_model(network.full, clone_function=stock)
     rng = np.random.default_rng(2)
     keras_own.set_weights([rng.uniform(0.5, 1, array.shape).astype("float32") for array in keras_own.get_weights()])

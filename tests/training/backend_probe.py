@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.models.mobilenet import DepthwiseConv2D
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs, clean_batch
 from cxr_platform.training.step import Placement
@@ -37,7 +38,7 @@ def probe() -> dict[str, np.ndarray]:
     other = TrialData(rows.inputs, rows.labels, rows.test, rows.train[:20])
     run_trial(bench, strategy, other, seed=8)
     outcome["compilations"] = np.array(_compilations(bench.set_up(strategy, seed=9)[1]))
-    return {**outcome, **_mixed(rows)}
+    return {**outcome, **_mixed(rows), **_depthwise()}
 
 
 def _compilations(step: Any) -> list[int]:
@@ -66,6 +67,24 @@ def _mixed(rows: TrialData) -> dict[str, np.ndarray]:
         "mixed/stays": np.array(step.load(rows.inputs)),
         **{f"mixed/{name}": softmax(values.astype("float64")) for name, values in logits.items()},
     }
+
+
+def _depthwise() -> dict[str, np.ndarray]:
+    """Outputs of depthwise convolutions by the network's layer and by Keras' own, in one array per case."""
+    rng = np.random.default_rng(5)
+    outcome = {}
+    for padding, strides, side in (("same", 1, 6), ("same", 2, 7), ("same", 2, 6), ("valid", 2, 7), ("valid", 1, 5)):
+        for dtype in ("float32", "mixed_bfloat16"):
+            inputs = rng.normal(2, 3, (2, side, side + 1, 3)).astype("float32")
+            weights = [rng.normal(size=(3, 3, 3, 1)), rng.normal(size=3)]
+            outputs = []
+            for kind in (DepthwiseConv2D, keras.layers.DepthwiseConv2D):
+                layer = kind(3, strides=strides, padding=padding, activation="relu", dtype=dtype)
+                layer.build(inputs.shape)
+                layer.set_weights(weights)
+                outputs.append(np.asarray(layer(inputs), "float32"))
+            outcome[f"depthwise/{padding}/{strides}/{side}/{dtype}"] = np.stack(outputs)
+    return outcome
 
 
 def separable_features(data: StudyData, shape: tuple[int, ...] = (1280,)) -> FrozenInputs:

@@ -59,14 +59,14 @@ def test_a_process_asks_for_the_gpus_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("gpu")
-def test_jax_gets_its_share_of_memory_less_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jax_takes_three_quarters_of_its_share_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "PJRT_NPROC", "NPROC"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     devices.limit_process(2.5, 0.25, deterministic=False)
     assert os.environ["PJRT_NPROC"] == os.environ["NPROC"] == "2"
-    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.175"  # (8 / 4 - 0.6) / 8
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.188"  # 0.75 / 4
 
 
 def test_a_backend_without_a_training_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
