@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pipelines.benchmarks.gpu_study_results import gpu_study_page
 from pipelines.benchmarks.page import NOTES, page
 from tests.conftest import REPOSITORY
 
@@ -27,3 +28,8 @@ def test_a_page_is_written_from_the_published_results(name: str, pattern: str) -
     files = sorted((RESULTS / "data").glob(pattern))
     written, _, _ = (RESULTS / f"{name}.md").read_text(encoding="utf-8").partition(f"\n{NOTES}\n")
     assert page({file: json.loads(file.read_bytes()) for file in files}) == written
+
+
+def test_the_page_of_a_gpu_is_written_from_the_published_results() -> None:
+    written, _, _ = (RESULTS / "2026-11-28-gpu.md").read_text(encoding="utf-8").partition(f"\n{NOTES}\n")
+    assert gpu_study_page(json.loads((RESULTS / "data" / "2026-11-28-gpu-study.json").read_bytes())) == written
