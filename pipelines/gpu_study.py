@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError, StudyError, first_line
-from cxr_platform.training.mps import mps_for
+from cxr_platform.training.mps import mps_daemon, mps_for
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.gpu_study_results import gpu_study_page, study_result
 from pipelines.command import run_command
@@ -150,10 +150,10 @@ def run_all(request: RunRequest) -> int:
                 f"Expected the {PROGRESS} of an earlier call in {request.resume}.", received=first_line(error)
             ) from error
     manifest, quality = _manifest(request)
-    with mps_for(request.profile.load().resources):
-        measured = _measure(request, began)
-        processes = request.processes or _best(measured)
-        code, calls = _run_study(request, manifest, processes, began)
+    measured = _measure(request, began)
+    processes, mps = _best(measured)
+    with mps_daemon() if mps else mps_for(request.profile.load().resources):
+        code, calls = _run_study(request, manifest, request.processes or processes, began)
     study = study_result(request.work / NAME, manifest) | {"jpeg_quality": quality, "calls": calls}
     write_result(request.out / RESULT, "gpu-study", {"benchmark_gpu": measured, "study": study})
     _keep_progress(request)
@@ -248,10 +248,11 @@ def _left(request: RunRequest, began: float) -> float | None:
     return max(1.0, request.seconds - RESERVE_SECONDS - (time.monotonic() - began))
 
 
-def _best(measured: dict[str, Any] | None) -> int:
+def _best(measured: dict[str, Any] | None) -> tuple[int, bool]:
+    """Return how many trials to run at once and whether with MPS: the fastest, or 4 as the profile says."""
     from pipelines.benchmarks.gpu import best_at_once
 
-    return best_at_once(measured) if measured is not None else min(4, os.cpu_count() or 1)
+    return best_at_once(measured) if measured is not None else (min(4, os.cpu_count() or 1), False)
 
 
 def _keep_progress(request: RunRequest) -> None:

@@ -1,16 +1,18 @@
 """Measure training on a GPU: images per second by batch size and precision, and trials an hour by how many run at once.
 
 Each speed is put beside Keras' `model.fit` on arrays in memory on the same GPU, and beside the two limits of the device
-(`gpu_limits`). As many measurements as the GPU's memory holds are prepared at once, each in a process of its own,
-because compiling takes longer than measuring; they are then measured one by one. Without a GPU the same runs on the
-processors, at a small size.
+(`gpu_limits`). Trials at once are measured while they take turns on the GPU, and with NVIDIA's MPS where it is
+installed: their kernels then run at the same time. As many measurements as the GPU's memory holds are prepared at once,
+each in a process of its own, because compiling takes longer than measuring; they are then measured one by one. Without
+a GPU the same runs on the processors, at a small size.
 """
 
 import argparse
 import math
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -18,6 +20,8 @@ from typing import Any
 
 from cxr_platform.config import load_profile
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.errors import CxrError
+from cxr_platform.training.mps import CONTROL, mps_daemon, mps_is_running
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.gpu_measurements import (
     BYTES,
@@ -86,11 +90,15 @@ class Speed:
 
 @dataclass(frozen=True)
 class AtOnce:
-    """Trials that run at once, images per second of all of them together, and trials an hour of the paper's size."""
+    """Trials that run at once, images per second of all of them together, and trials an hour of the paper's size.
+
+    `mps` is True if NVIDIA's MPS ran their kernels at the same time.
+    """
 
     trials: int
     images_per_second: float
     trials_per_hour: float
+    mps: bool = False
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -165,15 +173,24 @@ def run(request: GpuRequest) -> int:
                 flush=True,
             )
         images, epochs = images_of_trial(request.strategy)
-        print(f"\ntrials at once   images/s   trials an hour (paper's size, {epochs} epochs)")
-        together = []
-        trials = [(trial_size, prepare_trial, (own, number)) for number in range(max(counts))]
-        with _prepared(training, trials, gpus) as measurements:
-            for count in counts:
-                together.append(at_once(measurements[:count], images))
-                print(
-                    f"{count:14}{together[-1].images_per_second:11.0f}{together[-1].trials_per_hour:17.0f}", flush=True
-                )
+        print(f"\ntrials at once   MPS   images/s   trials an hour (paper's size, {epochs} epochs)")
+        together: list[AtOnce] = []
+        trials: list[Part] = [(trial_size, prepare_trial, (own, number)) for number in range(max(counts))]
+        for mps in ways_to_share() if gpus else (False,):
+            try:
+                with mps_daemon() if mps else nullcontext(), _prepared(training, trials, gpus) as measurements:
+                    for count in counts:
+                        one = at_once(measurements[:count], images, mps)
+                        together.append(one)
+                        print(
+                            f"{count:14}{'yes' if mps else 'no':>6}{one.images_per_second:11.0f}"
+                            f"{one.trials_per_hour:17.0f}",
+                            flush=True,
+                        )
+            except CxrError as error:
+                if not together:
+                    raise
+                print(f"With MPS: {error}")
         for count in sorted({*request.at_once} - {*counts}):
             print(f"{count:14}: not measured, as they need {count * gib_of(trial_size):.1f} GiB of GPU memory")
     if request.json is not None:
@@ -233,10 +250,18 @@ def _measured(training: Training, parts: Sequence[Part], gpus: float) -> Iterato
             measurement.close()  # frees its memory
 
 
-def best_at_once(result: dict[str, Any]) -> int:
-    """Return the number of trials at once with the most trials an hour, in the JSON of this benchmark."""
+def ways_to_share() -> tuple[bool, ...]:
+    """Return whether to measure without MPS, with it, or both: processes use a daemon that is running already."""
+    if mps_is_running():
+        return (True,)
+    return (False, True) if shutil.which(CONTROL) else (False,)
+
+
+def best_at_once(result: dict[str, Any]) -> tuple[int, bool]:
+    """Return the number of trials at once with the most trials an hour, and whether with MPS, of this benchmark's
+    JSON."""
     best = max(result["at_once"], key=lambda one: one["trials_per_hour"])
-    return int(best["trials"])
+    return int(best["trials"]), bool(best.get("mps"))
 
 
 def images_of_trial(strategy: str) -> tuple[float, int]:
@@ -248,13 +273,13 @@ def images_of_trial(strategy: str) -> tuple[float, int]:
     return images * schedule.full_size_epochs(epochs, paper.model.input_size), epochs
 
 
-def at_once(trials: Sequence[Measurement], images: float) -> AtOnce:
+def at_once(trials: Sequence[Measurement], images: float, mps: bool) -> AtOnce:
     """Let all `trials` train throughout the same seconds, and return their speed; one trial trains on `images`."""
     begin = time.monotonic() + WARM_UP_SECONDS
     for trial in trials:
         trial.begin(begin, begin + TOGETHER_SECONDS)
     rate = sum(trial.end()["images"] for trial in trials) / TOGETHER_SECONDS
-    return AtOnce(len(trials), rate, 3600 * rate / images)
+    return AtOnce(len(trials), rate, 3600 * rate / images, mps)
 
 
 def _print_limits(limit: dict[str, Any]) -> None:

@@ -1,10 +1,14 @@
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from cxr_platform.errors import ConfigError
+from cxr_platform.training import devices, engine_local
 from pipelines import benchmark
 from pipelines.benchmarks import gpu
 from pipelines.benchmarks.gpu_measurements import Training, prepare_limits, prepare_step
@@ -63,7 +67,63 @@ def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
     assert (one["images_per_second"], two["images_per_second"]) == pytest.approx((120.0, 160.0))
     assert one["trials_per_hour"] == pytest.approx(3600 * 120 / (3905 * 0.9 * 60))
     assert len(set(Prepared.windows)) == 2, "trials at once are measured over the same time"
-    assert gpu.best_at_once(result) == 2
+    assert gpu.best_at_once(result) == (2, False)
+
+
+def test_trials_at_once_are_measured_with_and_without_mps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "Measurement", Prepared)
+    monkeypatch.setattr(Prepared, "windows", [])
+    monkeypatch.setattr(devices, "gpu_memory_gib", lambda: 80.0)
+    monkeypatch.setattr(engine_local, "gpu_memory_gib", lambda: 80.0)
+    monkeypatch.setattr(gpu, "ways_to_share", lambda: (False, True))
+    daemons: list[str] = []
+
+    @contextmanager
+    def daemon() -> Iterator[None]:
+        daemons.append("started")
+        yield
+
+    monkeypatch.setattr(gpu, "mps_daemon", daemon)
+    file = tmp_path / "gpu.json"
+    command = ["gpu", "--batch-sizes", "32", "--precisions", "float32", "--at-once", "1,2", "--json", str(file)]
+    assert benchmark.main(command) == 0
+    assert [(one["trials"], one["mps"]) for one in json.loads(file.read_text())["at_once"]] == [
+        (1, False),
+        (2, False),
+        (1, True),
+        (2, True),
+    ]
+    assert len(daemons) == 1
+
+    @contextmanager
+    def broken() -> Iterator[None]:
+        raise ConfigError("Expected NVIDIA's MPS daemon to start.", received="no permission")
+        yield
+
+    monkeypatch.setattr(gpu, "mps_daemon", broken)
+    assert benchmark.main(command) == 0, "what was measured without it is kept"
+    assert [one["mps"] for one in json.loads(file.read_text())["at_once"]] == [False, False]
+    assert "no permission" in capsys.readouterr().out
+
+
+def test_the_best_way_to_share_a_gpu_has_the_most_trials_an_hour() -> None:
+    ways = [(1, 90.0, False), (4, 100.0, False), (4, 200.0, True), (8, 150.0, True)]
+    result = {"at_once": [{"trials": n, "trials_per_hour": rate, "mps": mps} for n, rate, mps in ways]}
+    assert gpu.best_at_once(result) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("running", "installed", "ways"),
+    [(True, False, (True,)), (False, True, (False, True)), (False, False, (False,))],
+)
+def test_mps_is_measured_where_it_is_installed(
+    running: bool, installed: bool, ways: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "mps_is_running", lambda: running)
+    monkeypatch.setattr(gpu.shutil, "which", lambda _name: "/usr/bin/mps" if installed else None)
+    assert gpu.ways_to_share() == ways
 
 
 def test_the_paper_trains_scratch_and_heads_for_their_own_epochs() -> None:
