@@ -250,7 +250,7 @@ def _left(request: RunRequest, began: float) -> float | None:
 
 def _best(measured: dict[str, Any] | None) -> tuple[int, bool]:
     """Return how many trials to run at once and whether with MPS: the fastest, or 4 as the profile says."""
-    from pipelines.benchmarks.gpu import best_at_once
+    from pipelines.benchmarks.gpu_sharing import best_at_once
 
     return best_at_once(measured) if measured is not None else (min(4, os.cpu_count() or 1), False)
 

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -18,6 +19,13 @@ BYTES = {"float32": 4, "mixed_bfloat16": 2, "mixed_float16": 2}
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 Prepare = Callable[..., Callable[..., dict[str, Any]]]
 """A function that compiles all that a measurement needs, and returns the measurement."""
+
+
+Size = tuple[int, str]
+"""Batch size and precision."""
+
+Part = tuple[Size, Prepare, tuple[Any, ...]]
+"""A measurement: its size, the function that prepares it, and that function's further arguments."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,47 @@ def _serve(connection: Connection, prepare: Prepare, arguments: Any) -> None:
         return
     except Exception as error:
         connection.send({"error": f"{type(error).__name__}: {error}"})
+
+
+def gib_of(size: Size) -> float:
+    """Return the GPU memory of a measurement in GiB; `GIB_PER_TRIAL` is that of batch size 32 in float32."""
+    from cxr_platform.training.devices import GIB_PER_TRIAL
+
+    batch_size, precision = size
+    return GIB_PER_TRIAL * batch_size * BYTES[precision] / (32 * BYTES["float32"])
+
+
+def groups_that_fit(parts: Sequence[Part], memory: float) -> Iterator[list[Part]]:
+    """Yield `parts` in order, in groups that `memory` GiB hold; one that is too large alone is a group of its own."""
+    group: list[Part] = []
+    for part in parts:
+        if group and sum(gib_of(size) for size, *_ in [*group, part]) > memory:
+            yield group
+            group = []
+        group.append(part)
+    yield group
+
+
+@contextmanager
+def prepared(training: Training, parts: Sequence[Part], gpus: float) -> Iterator[list[Measurement]]:
+    """Yield measurements that are prepared at the same time, each with memory in proportion to its size."""
+    total = sum(gib_of(size) for size, *_ in parts)
+    with ExitStack() as running:
+        measurements = [
+            running.enter_context(Measurement(prepare, training, gpus * gib_of(size) / total, *arguments))
+            for size, prepare, arguments in parts
+        ]
+        for measurement in measurements:
+            measurement.wait()
+        yield measurements
+
+
+def measured(training: Training, parts: Sequence[Part], gpus: float) -> Iterator[dict[str, Any]]:
+    """Yield the results of `parts`, measured one after the other."""
+    with prepared(training, parts, gpus) as measurements:
+        for measurement in measurements:
+            yield measurement.result()
+            measurement.close()  # frees its memory
 
 
 def prepare_limits(

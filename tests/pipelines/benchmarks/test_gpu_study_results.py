@@ -25,7 +25,7 @@ BENCHMARK = {
     ],
     "at_once": [
         {"trials": 1, "images_per_second": 9000.0, "trials_per_hour": 150.0},
-        {"trials": 4, "images_per_second": 12000.0, "trials_per_hour": 200.0, "mps": True},
+        {"trials": 4, "images_per_second": 12000.0, "trials_per_hour": 200.0},
     ],
 }
 
@@ -61,7 +61,7 @@ def test_the_page_states_hardware_speeds_and_the_tables_of_the_study() -> None:
     text = gpu_study_page(result(BENCHMARK, STUDY))
     assert text.startswith("# NVIDIA H100, 2026-01-02")
     assert "| 32 | mixed_bfloat16 | 9000 | 9100 | 3000 | 3.00 | 0.46 |" in text
-    assert "| 4 | yes | 12000 | 200 |" in text
+    assert "| 4 | no | 12000 | 200 |" in text
     assert "56 drawn images of 32 px, stored as JPEG of quality 95, 2 folds (grouped)" in text
     assert "2 of 2 trials in 5.0 minutes from start to predictions, 4 at once; GPU busy 91% of 300 s" in text
     assert "| scratch | 2 | 1 | 1.0 | 0.500 |" in text
