@@ -15,7 +15,7 @@ RESULTS = REPOSITORY / "docs" / "results"
     ("name", "pattern"),
     [
         ("2026-11-27-benchmarks", "2026-11-27-benchmark-*.json"),
-        ("2026-11-27-server", "2026-11-27-server*.json"),
+        ("2026-11-28-server", "2026-11-28-server*.json"),
         ("2026-11-27-archive", "2026-11-27-archive*.json"),
         ("2026-11-27-cluster", "2026-11-27-cluster*.json"),
         ("2026-11-28-streaming", "2026-11-28-streaming*.json"),
