@@ -139,6 +139,7 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
         **({f"{TITLES[ROBUST]}: 7-class accuracy": accuracy(ROBUST)} if ROBUST in intervals else {}),
         **_robust_hospitals(sections["hospitals"]["values"]),
         "File metadata alone: 7-class accuracy": _probe(findings["probes"], "metadata"),
+        **_shuffled(findings["leakage"]),
         "Always the most frequent class": text(tree["majority_class_accuracy"]),
     }
     for rate in findings["external"]:
@@ -165,6 +166,13 @@ def _robust_hospitals(values: Mapping[str, Any]) -> dict[str, str]:
     if not values.get(ROBUST):
         return {}
     return {f"{TITLES[ROBUST]} with a hospital left out: mean (no interval) and worst AUC": _hospitals(values[ROBUST])}
+
+
+def _shuffled(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what shuffled folds add on average over the strategies, if both kinds of folds were run with several."""
+    if found is None or found["mean"] is None:
+        return {}
+    return {"Shuffled folds minus grouped ones, mean: 7-class accuracy": text(Interval(**found["mean"]))}
 
 
 def _probe(probes: Iterable[Mapping[str, Any]], name: str) -> str:

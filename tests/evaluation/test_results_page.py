@@ -85,6 +85,16 @@ def test_hospitals_by_the_head_of_robust_are_a_key_figure_of_studies_that_judged
     assert key_figures(tree)[name] == "0.750 and 0.500 (0.400 to 0.600)"
 
 
+def test_what_shuffled_folds_add_is_a_key_figure_of_studies_with_both_kinds(tree):
+    name = "Shuffled folds minus grouped ones, mean: 7-class accuracy"
+    mean = {"value": 1.5, "low": -0.5, "high": 2.5, "signed": True}
+    for found in (None, {"mean": None}):
+        tree["findings"]["leakage"] = found
+        assert name not in key_figures(tree)
+    tree["findings"]["leakage"] = {"mean": mean}
+    assert key_figures(tree)[name] == "+1.50 (−0.50 to +2.50)"
+
+
 def test_images_outside_the_classes_are_key_figures(tree):
     name = "Outside the classes, shenzhen: called Covid19"
     part, of_another = replace(OUTSIDE, whole=False, source="a"), replace(OUTSIDE, strategy="off-the-shelf", source="b")
