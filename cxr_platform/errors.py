@@ -63,6 +63,11 @@ def first_line(error: BaseException) -> str:
     return (_lines(error) or [_without_text(error)])[0].rstrip(".")
 
 
+def typed_line(error: BaseException) -> str:
+    """Return the type of an exception and the first line of its text, for errors of any library."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def _lines(error: BaseException | str | None) -> list[str]:
     return [line.strip() for line in str(error or "").splitlines() if line.strip()]
 

@@ -17,14 +17,16 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError, StudyError, first_line
-from cxr_platform.training.mps import mps_daemon, mps_for
+from cxr_platform.training.mps import mps_daemon, mps_for, mps_is_running
 from pipelines.benchmarks import write_result
+from pipelines.benchmarks.gpu_sharing import best_at_once
 from pipelines.benchmarks.gpu_study_results import gpu_study_page, study_result
 from pipelines.command import run_command
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
@@ -150,10 +152,13 @@ def run_all(request: RunRequest) -> int:
                 f"Expected the {PROGRESS} of an earlier call in {request.resume}.", received=first_line(error)
             ) from error
     manifest, quality = _manifest(request)
-    measured = _measure(request, began)
-    processes, mps = _best(measured)
-    with mps_daemon() if mps else mps_for(request.profile.load().resources):
-        code, calls = _run_study(request, manifest, request.processes or processes, began)
+    with mps_for(request.profile.load().resources):
+        measured = _measure(request, began)
+        processes, mps = request.processes or min(4, os.cpu_count() or 1), False
+        if measured is not None:
+            processes, mps = best_at_once(measured, request.processes)
+        with mps_daemon() if mps else nullcontext():
+            code, calls = _run_study(request, manifest, processes, began)
     study = study_result(request.work / NAME, manifest) | {"jpeg_quality": quality, "calls": calls}
     write_result(request.out / RESULT, "gpu-study", {"benchmark_gpu": measured, "study": study})
     _keep_progress(request)
@@ -216,7 +221,8 @@ def _run_study(
     started = time.monotonic()
     with watched_gpu() as busy:
         code = _run(command, _left(request, began))
-        calls.append({"seconds": time.monotonic() - started, "processes": processes, "gpu_busy": busy()})
+        seconds = time.monotonic() - started
+        calls.append({"seconds": seconds, "processes": processes, "mps": mps_is_running(), "gpu_busy": busy()})
     file.write_text(json.dumps(calls))
     return code, calls
 
@@ -246,13 +252,6 @@ def _left(request: RunRequest, began: float) -> float | None:
     if request.seconds is None:
         return None
     return max(1.0, request.seconds - RESERVE_SECONDS - (time.monotonic() - began))
-
-
-def _best(measured: dict[str, Any] | None) -> tuple[int, bool]:
-    """Return how many trials to run at once and whether with MPS: the fastest, or 4 as the profile says."""
-    from pipelines.benchmarks.gpu_sharing import best_at_once
-
-    return best_at_once(measured) if measured is not None else (min(4, os.cpu_count() or 1), False)
 
 
 def _keep_progress(request: RunRequest) -> None:

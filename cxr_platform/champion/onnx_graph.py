@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cxr_platform.errors import BundleError
+from cxr_platform.models.mobilenet import same_padding
 from cxr_platform.models.robust_network import NORMAL, ORDER, OTHERS, POSITIVE
 from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS
 
@@ -119,16 +120,13 @@ def _convolution(graph: _Graph, layer: Any, x: str) -> str:
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
     kernel = kernel.transpose(3, 2, 0, 1)
     size, strides = kernel.shape[2:], layer.strides
-    pads = _same_padding(layer.input.shape[1:3], size, strides) if layer.padding == "same" else [0] * 4
+    pads = [0] * 4
+    if layer.padding == "same":
+        ends = map(same_padding, layer.input.shape[1:3], size, strides)
+        pads = [zeros for side in zip(*ends, strict=True) for zeros in side]  # both beginnings, then both ends
     weights = [graph.constant(kernel), *([graph.constant(_array(layer.bias))] if layer.use_bias else [])]
     x = graph.add("Conv", x, *weights, kernel_shape=size, strides=strides, pads=pads, group=groups)
     return _activation(graph, layer, x)
-
-
-def _same_padding(sides: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
-    """Return the padding at the beginning of both axes and at their end, where Keras has the larger half."""
-    whole = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sides, kernel, strides, strict=True)]
-    return [*(n // 2 for n in whole), *(n - n // 2 for n in whole)]
 
 
 def _zero_padding(graph: _Graph, layer: Any, x: str) -> str:

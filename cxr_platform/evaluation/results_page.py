@@ -172,7 +172,9 @@ def _shuffled(found: Mapping[str, Any] | None) -> dict[str, str]:
     """Return what shuffled folds add on average over the strategies, if both kinds of folds were run with several."""
     if found is None or found["mean"] is None:
         return {}
-    return {"Shuffled folds minus grouped ones, mean: 7-class accuracy": text(Interval(**found["mean"]))}
+    return {
+        "Shuffled folds minus grouped ones, mean of all strategies: 7-class accuracy": text(Interval(**found["mean"]))
+    }
 
 
 def _probe(probes: Iterable[Mapping[str, Any]], name: str) -> str:

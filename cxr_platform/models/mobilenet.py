@@ -40,19 +40,21 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' layer, which adds up one shifted product per element of the kernel on JAX without a GPU.
 
-    XLA joins these into one operation, which takes a fraction of the time of its own convolution by channel on a
-    processor. On a GPU that is cuDNN's, and the faster one (docs/results). Sums are in float32, as in a convolution;
-    the result differs in rounding. It has the name of Keras' class because a weights file addresses layers by it.
+    XLA joins these into one operation, which is faster there than its own convolution by channel; on a GPU that is
+    cuDNN's, and the faster one (docs/results/2026-11-28-jax.md and 2026-11-28-gpu.md). Sums are in float32, as in a
+    convolution; the result differs in rounding. It has the name of Keras' class because a weights file addresses layers
+    by it.
     """
 
     def call(self, inputs: Any) -> Any:
         """Return the feature maps (B, H, W, C)."""
-        if not _runs_on_processor_with_jax() or self.data_format != "channels_last" or self.depth_multiplier != 1:
+        is_usual = self.data_format == "channels_last" and self.depth_multiplier == 1 and self.dilation_rate == (1, 1)
+        if not (is_usual and _runs_on_processor_with_jax()):
             return super().call(inputs)
         (height, width), (down, right) = self.kernel_size, self.strides
         x, kernel = keras.ops.cast(inputs, "float32"), keras.ops.cast(self.kernel[..., 0], "float32")
         if self.padding == "same":
-            x = keras.ops.pad(x, [(0, 0), *map(_same_padding, x.shape[1:3], self.kernel_size, self.strides), (0, 0)])
+            x = keras.ops.pad(x, [(0, 0), *map(same_padding, x.shape[1:3], self.kernel_size, self.strides), (0, 0)])
         rows, columns = (x.shape[1] - height) // down * down + 1, (x.shape[2] - width) // right * right + 1
         products = [
             x[:, i : i + rows : down, j : j + columns : right] * kernel[i, j]
@@ -98,10 +100,10 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     keras_model = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=shape, alpha=config.alpha, name="mobilenetv2"
     )
-    return keras.models.clone_model(keras_model, clone_function=_with_faster_operations)
+    return keras.models.clone_model(keras_model, clone_function=_with_own_layers)
 
 
-def _with_faster_operations(layer: keras.Layer) -> keras.Layer:
+def _with_own_layers(layer: keras.Layer) -> keras.Layer:
     kind = next((own for own in (BatchNormalization, DepthwiseConv2D) if isinstance(layer, own.__base__)), type(layer))
     return kind.from_config(layer.get_config())
 
@@ -111,10 +113,10 @@ def _runs_on_processor_with_jax() -> bool:
         return False
     import jax
 
-    return bool(jax.default_backend() == "cpu")
+    return bool(jax.default_backend() != "gpu")
 
 
-def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
     """Return the zeros before and after `side` values for padding "same", of which the larger half is at the end."""
     zeros = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return zeros // 2, zeros - zeros // 2

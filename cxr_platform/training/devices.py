@@ -21,17 +21,18 @@ GIB_PER_TRIAL = 2.5
 """GPU memory of one trial at 200 px and batch size 32, with its context. An estimate with a margin."""
 
 GIB_PER_CONTEXT = 0.6
-"""GPU memory of a process before TensorFlow allocates any; its limit does not count it."""
+"""GPU memory of a process before TensorFlow allocates any; the framework's limit does not count it."""
 
 JAX_SHARE = 0.75
-"""What JAX takes of a process's part of a GPU's memory, as it does of a whole GPU by default. Its compiled kernels and
-NVIDIA's libraries need the rest: eight processes that took 0.97 of their parts of an H200 failed for want of memory
-(https://docs.jax.dev/en/latest/gpu_memory_allocation.html, docs/results/2026-11-28-gpu.md)."""
+"""What JAX takes of a process's part of a GPU's memory, as it does of a whole GPU by default
+(https://docs.jax.dev/en/latest/gpu_memory_allocation.html). Its compiled kernels and NVIDIA's libraries need the rest:
+eight processes with MPS that took 0.97 of their parts of an H200 failed for want of memory
+(docs/results/2026-11-28-gpu.md)."""
 
 
 RESIDENT_SHARE = 0.4
-"""Share of its part of a GPU's memory that the inputs of a trial may take; larger ones are gathered on the host. While
-they are joined, before the first step, they take twice as much."""
+"""Share of the GPU memory that the framework may use that the inputs of a trial may take; larger ones are gathered on
+the host. While they are joined, before the first step, they take twice as much."""
 
 
 CGROUP, CGROUP_FILES = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
@@ -145,7 +146,9 @@ def resident_bytes(gpus: float) -> float | None:
     memory = gpu_memory_gib() if gpus else None
     if memory is None:
         return None
-    return RESIDENT_SHARE * max(0.0, min(1.0, gpus) * memory - GIB_PER_CONTEXT) * 2**30
+    part = min(1.0, gpus) * memory
+    usable = JAX_SHARE * part if keras_backend() == "jax" else max(0.0, part - GIB_PER_CONTEXT)
+    return RESIDENT_SHARE * usable * 2**30
 
 
 def limit_process(cpus: float, gpu_fraction: float, deterministic: bool) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cxr_platform.config import ResourcesConfig, Storage
 from cxr_platform.domain.study import TrialKey
-from cxr_platform.errors import CxrError, first_line
+from cxr_platform.errors import CxrError, typed_line
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.progress import Progress
 from cxr_platform.training.activations.plan import choose_storages, plan_activations
@@ -63,7 +63,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
             except CxrError:
                 raise
             except Exception as error:  # the other trials continue whatever the failure of this one is
-                reason = f"{type(error).__name__}: {first_line(error)}"
+                reason = typed_line(error)
                 if attempt == profile.resources.retries:
                     failures[key] = reason
                     progress.failed(key, reason)

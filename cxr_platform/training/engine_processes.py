@@ -21,7 +21,7 @@ from typing import Any
 from cxr_platform.config import Storage
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey, TrialRecord
-from cxr_platform.errors import CxrError, first_line
+from cxr_platform.errors import CxrError, typed_line
 from cxr_platform.progress import NoProgress
 from cxr_platform.storage.files import write_atomically
 from cxr_platform.storage.lock import file_lock
@@ -205,7 +205,7 @@ def _work(file: Path, share: Share, connection: Connection, processes: int) -> N
         except CxrError as error:
             outcome = error
         except Exception as error:  # the other trials continue whatever the failure of this one is
-            outcome = f"{type(error).__name__}: {first_line(error)}"
+            outcome = typed_line(error)
         connection.send(outcome)
 
 

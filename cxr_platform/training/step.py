@@ -37,7 +37,7 @@ KINDS = ("trained", "kept", "optimizer")
 
 
 STEPS_PER_CALL = 32
-"""Training steps, or batches to predict, in one call from Python."""
+"""Training steps, or batches to predict, in one call from Python, at most."""
 
 HOST_BYTES = 64 * 2**20
 """Bytes of the batches that are gathered on the host for one call."""
@@ -86,7 +86,8 @@ class Call:
 class Step(Protocol):
     """A compiled step over one network's variables.
 
-    Many steps are one call from Python: the loop over them is compiled, and batches are gathered where the step runs.
+    Many steps are one call from Python where that is faster: the loop over them is compiled, and batches are gathered
+    where the step runs.
     With several devices each takes its share of a batch. Gradients are summed over the whole batch and batch
     normalisation uses its statistics, so that the number of devices changes the time and not the method.
     """

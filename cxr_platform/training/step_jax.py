@@ -2,7 +2,7 @@
 
 On a GPU many steps are one `lax.fori_loop` over a state whose memory is reused (`donate_argnums`); the number of steps
 is an argument, so that one compiled function serves every epoch. On a processor a step is a call: XLA computes what is
-inside a loop several times slower there.
+inside a loop four times slower there (docs/results/2026-11-28-jax.md).
 
 Each of several devices holds the whole state and its part of a batch. The compiled function computes the same as on one
 device: JAX sums gradients, takes batch statistics and draws dropout over the whole batch
@@ -188,5 +188,5 @@ class JaxStep:
 
 
 def _repeat(body: Callable[[Any, Any], Any], start: Any, count: Any, most: int) -> Any:
-    """Return `start` after `count` calls of `body(i, carry)`, of at most `most`."""
+    """Return `start` after `count` calls of `body(i, carry)`, of at most `most`; one call needs no loop."""
     return body(0, start) if most == 1 else jax.lax.fori_loop(0, count, body, start)

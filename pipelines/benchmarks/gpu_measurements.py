@@ -13,7 +13,7 @@ import numpy as np
 
 from cxr_platform.config import Profile, load_profile
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.errors import StudyError
+from cxr_platform.errors import StudyError, typed_line
 
 BYTES = {"float32": 4, "mixed_bfloat16": 2, "mixed_float16": 2}
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
@@ -95,7 +95,7 @@ def _serve(connection: Connection, prepare: Prepare, arguments: Any) -> None:
     except EOFError:
         return
     except Exception as error:
-        connection.send({"error": f"{type(error).__name__}: {error}"})
+        connection.send({"error": typed_line(error)})
 
 
 def gib_of(size: Size) -> float:

@@ -39,12 +39,16 @@ class AtOnce:
 def trials_at_once(
     training: Training, numbers: Sequence[int], precision: Precision, gpus: float, memory: float
 ) -> list[AtOnce]:
-    """Measure and print each of `numbers` that `memory` GiB hold. What fails with MPS is left out, with its reason."""
+    """Measure and print each of `numbers` that `memory` GiB hold, in each way to share.
+
+    A way that fails is left out, and its reason printed; `CxrError` if all fail.
+    """
     size = (load_profile("paper").training.batch_size, precision)
     counts = trials_that_fit(numbers, size, memory)
     trials: list[Part] = [(size, prepare_trial, (precision, number)) for number in range(max(counts))]
     images, epochs = images_of_trial(training.strategy)
     found: list[AtOnce] = []
+    failures: list[CxrError] = []
     print(f"\ntrials at once   MPS   images/s   trials an hour (paper's size, {epochs} epochs)")
     for mps in ways_to_share() if gpus else (False,):
         try:
@@ -58,9 +62,10 @@ def trials_at_once(
                         flush=True,
                     )
         except CxrError as error:
-            if not found:
-                raise
-            print(f"With MPS: {error}")
+            print(f"{'With' if mps else 'Without'} MPS: {error}")
+            failures.append(error)
+    if not found:
+        raise failures[0]
     for count in sorted({*numbers} - {*counts}):
         print(f"{count:14}: not measured, as they need {count * gib_of(size):.1f} GiB of GPU memory")
     return found
@@ -78,16 +83,17 @@ def ways_to_share() -> tuple[bool, ...]:
     return (False, True) if shutil.which(CONTROL) else (False,)
 
 
-def best_at_once(result: dict[str, Any]) -> tuple[int, bool]:
-    """Return the number of trials at once with the most trials an hour, and whether with MPS.
+def best_at_once(result: dict[str, Any], only: int | None = None) -> tuple[int, bool]:
+    """Return the number of trials at once with the most trials an hour, or `only` it, and whether with MPS.
 
-    `result` is the JSON of the benchmark, which may be of another machine: without MPS on this one, numbers without it
-    count, if there are any.
+    `result` is the JSON of the benchmark, which may be of another machine: ways to share that this one has count.
     """
-    has_mps = True in ways_to_share()
-    possible = [one for one in result["at_once"] if has_mps or not one.get("mps")] or result["at_once"]
-    best = max(possible, key=lambda one: one["trials_per_hour"])
-    return int(best["trials"]), has_mps and bool(best.get("mps"))
+    possible = [one for one in result["at_once"] if bool(one.get("mps")) in ways_to_share()]
+    chosen = [one for one in possible if only in (None, one["trials"])]
+    if not chosen:
+        return only or max(one["trials"] for one in result["at_once"]), False
+    best = max(chosen, key=lambda one: one["trials_per_hour"])
+    return int(best["trials"]), bool(best.get("mps"))
 
 
 def images_of_trial(strategy: str) -> tuple[float, int]:

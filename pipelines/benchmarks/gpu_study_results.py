@@ -140,7 +140,7 @@ def _study_parts(study: dict[str, Any]) -> list[str]:
     ]
     images = "drawn images" if study["synthetic"] else "images"
     packed = f", stored as JPEG of quality {study['jpeg_quality']}" if study["jpeg_quality"] else ""
-    at_once = " and ".join(str(call["processes"]) for call in study["calls"])
+    at_once = " and ".join(f"{call['processes']}{' with MPS' if call.get('mps') else ''}" for call in study["calls"])
     rows = [
         [name, str(one["trials"]), str(one["epochs"]), f"{one['seconds']:.1f}", f"{one['accuracy']:.3f}"]
         for name, one in study["strategies"].items()

@@ -86,7 +86,7 @@ def test_hospitals_by_the_head_of_robust_are_a_key_figure_of_studies_that_judged
 
 
 def test_what_shuffled_folds_add_is_a_key_figure_of_studies_with_both_kinds(tree):
-    name = "Shuffled folds minus grouped ones, mean: 7-class accuracy"
+    name = "Shuffled folds minus grouped ones, mean of all strategies: 7-class accuracy"
     mean = {"value": 1.5, "low": -0.5, "high": 2.5, "signed": True}
     for found in (None, {"mean": None}):
         tree["findings"]["leakage"] = found

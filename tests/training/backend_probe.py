@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.mobilenet import DepthwiseConv2D
 from cxr_platform.training.data import StudyData
@@ -38,6 +39,7 @@ def probe() -> dict[str, np.ndarray]:
     other = TrialData(rows.inputs, rows.labels, rows.test, rows.train[:20])
     run_trial(bench, strategy, other, seed=8)
     outcome["compilations"] = np.array(_compilations(bench.set_up(strategy, seed=9)[1]))
+    outcome |= _in_a_loop(profile, rows) if keras.backend.backend() == "jax" else {}
     return {**outcome, **_mixed(rows), **_depthwise()}
 
 
@@ -69,22 +71,53 @@ def _mixed(rows: TrialData) -> dict[str, np.ndarray]:
     }
 
 
+def _in_a_loop(profile: Profile, rows: TrialData) -> dict[str, np.ndarray]:
+    """The same trial with many steps in one call, as on a GPU, and how often that was compiled."""
+    from cxr_platform.training import step_jax
+
+    before, step_jax.gpu_is_visible = step_jax.gpu_is_visible, lambda: True
+    try:
+        bench = Workbench(profile.model, profile.training, numpy_imagenet())
+        result = run_trial(bench, strategy_by_name("off-the-shelf"), rows, seed=9)
+        ((_, step),) = bench._kept.values()
+        return {"loop/probabilities": result.probabilities, "loop/compilations": np.array(_compilations(step))}
+    finally:
+        step_jax.gpu_is_visible = before
+
+
 def _depthwise() -> dict[str, np.ndarray]:
-    """Outputs of depthwise convolutions by the network's layer and by Keras' own, in one array per case."""
+    """Outputs of depthwise convolutions by the network's layer and by Keras' own, in one array per case.
+
+    On JAX followed by the gradients of their squares by inputs and weights, in one vector.
+    """
     rng = np.random.default_rng(5)
     outcome = {}
-    for padding, strides, side in (("same", 1, 6), ("same", 2, 7), ("same", 2, 6), ("valid", 2, 7), ("valid", 1, 5)):
+    cases = (("same", 1, 6, 1), ("same", 2, 7, 1), ("same", 2, 6, 1), ("valid", 2, 7, 1), ("valid", 1, 7, 2))
+    for padding, strides, side, dilation in cases:
         for dtype in ("float32", "mixed_bfloat16"):
             inputs = rng.normal(2, 3, (2, side, side + 1, 3)).astype("float32")
             weights = [rng.normal(size=(3, 3, 3, 1)), rng.normal(size=3)]
             outputs = []
             for kind in (DepthwiseConv2D, keras.layers.DepthwiseConv2D):
-                layer = kind(3, strides=strides, padding=padding, activation="relu", dtype=dtype)
+                layer = kind(3, strides, padding, dilation_rate=dilation, activation="relu", dtype=dtype)
                 layer.build(inputs.shape)
                 layer.set_weights(weights)
-                outputs.append(np.asarray(layer(inputs), "float32"))
-            outcome[f"depthwise/{padding}/{strides}/{side}/{dtype}"] = np.stack(outputs)
+                values = [layer(inputs), *_gradients(layer, inputs)]
+                outputs.append(np.concatenate([np.asarray(value, "float32").ravel() for value in values]))
+            outcome[f"depthwise/{padding}/{strides}/{side}/{dilation}/{dtype}"] = np.stack(outputs)
     return outcome
+
+
+def _gradients(layer: keras.Layer, inputs: np.ndarray) -> list[Any]:
+    if keras.backend.backend() != "jax":
+        return []
+    import jax
+
+    def loss(inputs: Any, weights: list[Any]) -> Any:
+        outputs = layer.stateless_call(weights, [], inputs)[0]
+        return keras.ops.sum(keras.ops.square(keras.ops.cast(outputs, "float32")))
+
+    return jax.tree.leaves(jax.grad(loss, (0, 1))(inputs, [v.value for v in layer.trainable_variables]))
 
 
 def separable_features(data: StudyData, shape: tuple[int, ...] = (1280,)) -> FrozenInputs:

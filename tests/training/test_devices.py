@@ -116,3 +116,14 @@ def test_the_inputs_of_a_trial_get_a_share_of_its_part_of_a_gpu(monkeypatch: pyt
     assert devices.resident_bytes(0.5) == pytest.approx(0.4 * 11.4 * 2**30)
     assert devices.resident_bytes(4.0) == pytest.approx(0.4 * 23.4 * 2**30)
     assert devices.resident_bytes(0.0) is None
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("gpus", [0.25, 1.0])
+def test_twice_the_inputs_fit_into_what_jax_may_use(gpus: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    whole = devices.gpu_memory_gib()
+    inputs = devices.resident_bytes(gpus)
+    assert whole is not None
+    assert inputs is not None
+    assert inputs == pytest.approx(0.4 * 0.75 * gpus * whole * 2**30)

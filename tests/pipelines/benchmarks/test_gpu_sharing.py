@@ -1,10 +1,11 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from cxr_platform.errors import ConfigError
+from cxr_platform.errors import ConfigError, StudyError
 from pipelines.benchmarks import gpu_measurements, gpu_sharing
 from pipelines.benchmarks.gpu_measurements import Training
 from tests.pipelines.benchmarks.gpu_builders import Prepared
@@ -38,6 +39,16 @@ def test_trials_at_once_are_measured_with_and_without_mps(
     found = gpu_sharing.trials_at_once(TRAINING, (1, 2), "mixed_bfloat16", gpus=1.0, memory=80.0)
     assert [one.mps for one in found] == [False, False], "what was measured without it is kept"
     assert "no permission" in capsys.readouterr().out
+
+    class Failing(Prepared):
+        def end(self) -> dict[str, Any]:
+            raise StudyError("Expected the measurement to succeed.", received="no memory")
+
+    monkeypatch.setattr(gpu_measurements, "Measurement", Failing)
+    with pytest.raises(StudyError, match="no memory"):
+        gpu_sharing.trials_at_once(TRAINING, (1,), "mixed_bfloat16", gpus=1.0, memory=80.0)
+    assert "Without MPS: Expected" in capsys.readouterr().out
+    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
     (alone,) = gpu_sharing.trials_at_once(TRAINING, (1, 8), "float32", gpus=0.0, memory=4.0)
     assert not alone.mps
     assert "8: not measured, as they need 20.0 GiB of GPU memory" in capsys.readouterr().out
@@ -50,7 +61,10 @@ def test_the_best_way_to_share_a_gpu_has_the_most_trials_an_hour(monkeypatch: py
     assert gpu_sharing.best_at_once(result) == (4, True)
     monkeypatch.setattr(gpu_sharing, "ways_to_share", lambda: (False,))
     assert gpu_sharing.best_at_once(result) == (4, False), "continued on a machine without MPS"
-    assert gpu_sharing.best_at_once({"at_once": result["at_once"][2:]}) == (4, False), "measured with it only"
+    assert gpu_sharing.best_at_once({"at_once": result["at_once"][2:]}) == (8, False), "measured with it only"
+    monkeypatch.setattr(gpu_sharing, "ways_to_share", lambda: (True,))
+    assert gpu_sharing.best_at_once(result, only=8) == (8, True)
+    assert gpu_sharing.best_at_once(result, only=1) == (1, False), "not measured with the daemon that is running"
 
 
 @pytest.mark.parametrize(
