@@ -21,6 +21,7 @@ RESULTS = REPOSITORY / "docs" / "results"
         ("2026-11-28-streaming", "2026-11-28-streaming*.json"),
         ("2026-11-28-trials", "2026-11-28-trials*.json"),
         ("2026-11-28-cluster", "2026-11-28-cluster*.json"),
+        ("2026-11-28-jax", "2026-11-28-jax*.json"),
         ("2026-11-28-overhead", "2026-11-28-overhead*.json"),
     ],
 )
