@@ -33,7 +33,7 @@ class AtOnce:
     trials: int
     images_per_second: float
     trials_per_hour: float
-    mps: bool = False
+    mps: bool
 
 
 def trials_at_once(
@@ -88,12 +88,12 @@ def best_at_once(result: dict[str, Any], only: int | None = None) -> tuple[int, 
 
     `result` is the JSON of the benchmark, which may be of another machine: ways to share that this one has count.
     """
-    possible = [one for one in result["at_once"] if bool(one.get("mps")) in ways_to_share()]
-    chosen = [one for one in possible if only in (None, one["trials"])]
+    ways = ways_to_share()
+    chosen = [one for one in result["at_once"] if one["mps"] in ways and only in (None, one["trials"])]
     if not chosen:
         return only or max(one["trials"] for one in result["at_once"]), False
     best = max(chosen, key=lambda one: one["trials_per_hour"])
-    return int(best["trials"]), bool(best.get("mps"))
+    return best["trials"], best["mps"]
 
 
 def images_of_trial(strategy: str) -> tuple[float, int]:

@@ -96,7 +96,7 @@ def _benchmark_parts(benchmark: dict[str, Any]) -> list[str]:
     together = [
         [
             str(one["trials"]),
-            "yes" if one.get("mps") else "no",
+            "yes" if one["mps"] else "no",
             f"{one['images_per_second']:.0f}",
             f"{one['trials_per_hour']:.0f}",
         ]

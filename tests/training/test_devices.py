@@ -127,3 +127,4 @@ def test_twice_the_inputs_fit_into_what_jax_may_use(gpus: float, monkeypatch: py
     assert whole is not None
     assert inputs is not None
     assert inputs == pytest.approx(0.4 * 0.75 * gpus * whole * 2**30)
+    assert 2 * inputs < devices.JAX_SHARE * gpus * whole * 2**30
