@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cxr_platform.errors import ConfigError
 
-Protocol = Literal["grouped", "paper"]
+Protocol = Literal["grouped", "paper", "origins"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 """Types of numbers in training: the names of Keras' policies."""
 

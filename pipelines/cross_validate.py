@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,7 +55,7 @@ class CrossValidateRequest:
     storage: Path | None
     external: tuple[str, ...]
     outside: tuple[str, ...]
-    protocol: Literal["grouped", "paper", "both"]
+    protocol: Literal["grouped", "paper", "both", "origins"]
     strategies: str
     engine: Literal["ray", "local"]
     ray_address: str | None
@@ -94,9 +94,10 @@ def parser() -> argparse.ArgumentParser:
     add_role_options(parser)
     parser.add_argument(
         "--protocol",
-        choices=("grouped", "paper", "both"),
+        choices=("grouped", "paper", "both", "origins"),
         default="grouped",
-        help="grouped: the images of a patient are in one fold; paper: images are shuffled (default: grouped)",
+        help="grouped: the images of a patient are in one fold; paper: images are shuffled; both: one after the other; "
+        "origins: each fold leaves one hospital out, for the report of a grouped study (default: grouped)",
     )
     parser.add_argument(
         "--strategies", default="all", help="strategies separated by commas; all: the paper's eight (default: all)"
@@ -120,7 +121,6 @@ def parser() -> argparse.ArgumentParser:
 def run(request: CrossValidateRequest) -> int:
     """Run the study, or both if the protocol is `both`, with their reports; return 0, or raise `TrialsFailed`."""
     from cxr_platform.manifest.store import open_manifest
-    from cxr_platform.training.data import manifest_facts
 
     profile = request.profile.load()
     strategies = parse_strategies(request.strategies)
@@ -128,9 +128,11 @@ def run(request: CrossValidateRequest) -> int:
         print(f"[robust] of the profile {profile.name} has no effect without the strategy robust.")
     _check_processes(request, profile)
     places = study_places(request, profile)
-    protocols: list[tuple[str, Protocol]] = [(places.name, "paper" if request.protocol == "paper" else "grouped")]
+    protocols: list[tuple[str, Protocol]]
     if request.protocol == "both":
-        protocols.append((f"{places.name}-paper", "paper"))
+        protocols = [(places.name, "grouped"), (f"{places.name}-paper", "paper")]
+    else:
+        protocols = [(places.name, request.protocol)]
     if request.data is not None:
         to_build = ManifestRequest(
             data=request.data,
@@ -143,7 +145,7 @@ def run(request: CrossValidateRequest) -> int:
         )
         ensure_manifest(to_build, _hash_of_started_study(places.runs, protocols, profile))
     manifest = open_manifest(places.manifest)
-    plans = [StudyPlan(name, protocol, strategies, profile, manifest_facts(manifest)) for name, protocol in protocols]
+    plans = [_plan(manifest, name, protocol, strategies, profile) for name, protocol in protocols]
     _assign_devices(request, profile)
     imagenet = _imagenet_weights(strategies, profile, request.imagenet_weights)
     failures = []
@@ -158,6 +160,20 @@ def run(request: CrossValidateRequest) -> int:
     if failures:
         raise failures[0]
     return 0
+
+
+def _plan(
+    manifest: "Manifest", name: str, protocol: Protocol, strategies: tuple[str, ...], profile: Profile
+) -> StudyPlan:
+    """Return the plan of a study; under the protocol origins it has a fold for each origin that is left out."""
+    from cxr_platform.training.data import manifest_facts
+    from cxr_platform.training.origin_folds import manifest_origin_folds
+
+    facts = manifest_facts(manifest)
+    if protocol != "origins":
+        return StudyPlan(name, protocol, strategies, profile, facts)
+    left_out = manifest_origin_folds(manifest).origins
+    return StudyPlan(name, protocol, strategies, replace(profile, folds=len(left_out)), facts, left_out)
 
 
 def _check_processes(request: CrossValidateRequest, profile: Profile) -> None:
@@ -221,7 +237,10 @@ def _run_study(
     data = load_study_data(manifest, plan.protocol, profile.folds, size, plan.views, cache_gib)
     images, strategies = len(data.labels), len(plan.strategies)
     study = StudyRun(plan, StudyFolder(places.runs / plan.name), data, imagenet)
-    print(f"Study {plan.name}: {images} images, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
+    folds = f"{profile.folds} folds, {plan.protocol}"
+    if plan.left_out:
+        folds = f"{profile.folds} origins left out in turn: {', '.join(plan.left_out)}"
+    print(f"Study {plan.name}: {images} images, {strategies} strategies × {folds}")
     progress = LiveStudyProgress() if sys.stdout.isatty() else StudyProgress(PlainLines(sys.stdout))
     failure = None
     with request.metrics.job("study", plan.name) as job:
@@ -234,7 +253,9 @@ def _run_study(
             failure = error
         count_study(job, study)
         record = study.folder.record()  # with the strategies of earlier runs
-        if not request.no_report and study.folder.complete(record.strategies, record.folds) == record.strategies:
+        if plan.left_out:
+            print(f"Shown in the report of a grouped study: cxr report --study … --origins {study.folder.root}")
+        elif not request.no_report and study.folder.complete(record.strategies, record.folds) == record.strategies:
             _write_report(request, places, study.folder.root)
         if failure is not None:  # after the report on the strategies that are complete
             raise failure
@@ -249,7 +270,10 @@ def _write_report(request: CrossValidateRequest, places: StudyPlaces, study: Pat
 
 
 def count_study(job: "JobMetrics", study: "StudyRun") -> None:
-    """Set the metrics of a study: finished and failed trials, and the accuracy of every pooled strategy."""
+    """Set the metrics of a study: finished and failed trials, and the accuracy of every pooled strategy.
+
+    Under the protocol origins, where an image is predicted several times, there is no pooled accuracy.
+    """
     from cxr_platform.domain.study import read_study
     from cxr_platform.evaluation.predictions import load_predictions
     from cxr_platform.evaluation.study_results import compute_study_results
@@ -260,7 +284,7 @@ def count_study(job: "JobMetrics", study: "StudyRun") -> None:
     finished = len(study.folder.finished(trials))
     accuracy: dict[str, float | None] = {}
     with local_copy(study.folder.root, ("study.json", "predictions.parquet").__contains__) as root:
-        if (root / "predictions.parquet").is_file():
+        if (root / "predictions.parquet").is_file() and not study.plan.left_out:
             record = read_study(root)
             for name, result in compute_study_results(record, load_predictions(root, record)).strategies.items():
                 accuracy[name] = result.pooled.accuracy_7_class

@@ -92,7 +92,8 @@ class StudyRecord(Record):
 
     It has the backend of Keras and, once a trial was started, the precision of all trials. `activations` is cut → where
     those of frozen layers are kept, which changes the order of batches or their rounding, and `activation_rates` are
-    those that the last choice by rates was made from, `None` where sizes alone decided.
+    those that the last choice by rates was made from, `None` where sizes alone decided. `left_out` is the origin that
+    each fold of the protocol origins leaves out.
     """
 
     schema_version: Literal[1] = 1
@@ -108,6 +109,7 @@ class StudyRecord(Record):
     started: AwareDatetime
     activations: dict[str, Storage] = Field(default_factory=dict)
     activation_rates: ActivationRates | None = None
+    left_out: tuple[str, ...] = ()
 
     @field_validator("strategies")
     @classmethod

@@ -17,6 +17,7 @@ from cxr_platform.labels import class_index
 from cxr_platform.storage.node_cache import NodeCache
 from cxr_platform.training.devices import check_memory
 from cxr_platform.training.image_files import ImageFile, manifest_images
+from cxr_platform.training.origin_folds import ImagesInFolds, OriginFolds, manifest_origin_folds
 from cxr_platform.training.robust_head import CONTRAST
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class ViewImages:
+class ViewImages(ImagesInFolds):
     """What `robust` is trained on: all study images in the order of `StudyData`, then the contrast images.
 
     images (M, V, S, S) uint8; labels (M,) int, positions in `CLASSES` or `CONTRAST`; folds (M,) int; origins (M,) str.
@@ -34,14 +35,16 @@ class ViewImages:
     labels: NDArray[Any]
     folds: NDArray[Any]
     origins: NDArray[Any]
+    origin_folds: OriginFolds | None = None
 
 
 @dataclass(frozen=True)
-class StudyData:
+class StudyData(ImagesInFolds):
     """All study images in manifest order.
 
     images (N, S, S) uint8, in memory or in a file; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others
-    (N,) str. `views` are there for a study with the strategy `robust`.
+    (N,) str. `views` are there for a study with the strategy `robust`, `origin_folds` for the protocol origins, whose
+    `folds` are the grouped ones.
     """
 
     images: NDArray[Any] | ImageFile
@@ -52,19 +55,12 @@ class StudyData:
     sources: NDArray[Any]
     source_paths: NDArray[Any]
     views: ViewImages | None = None
+    origin_folds: OriginFolds | None = None
 
     def part(self, rows: NDArray[Any]) -> "StudyData":
         """Return the images of `rows`, in memory."""
         columns = (self.labels, self.folds, self.image_ids, self.group_ids, self.sources, self.source_paths)
         return StudyData(self.images[rows], *(column[rows] for column in columns))
-
-    def rows_of_fold(self, fold: int) -> NDArray[Any]:
-        """Return the row numbers of the images that are tested in `fold`."""
-        return np.flatnonzero(self.folds == fold)
-
-    def rows_outside(self, fold: int) -> NDArray[Any]:
-        """Return the row numbers of the images that are trained on when `fold` is tested."""
-        return np.flatnonzero(self.folds != fold)
 
 
 IN_MEMORY_BYTES = 2**29
@@ -85,11 +81,12 @@ def load_study_data(
     (`resources.cache_gib`). Raises `FoldError` if the manifest is split into another number of folds, `NotPossible` if
     there is no memory for the views.
     """
-    columns = ["image_id", "source_path", "group_id", "source", "label", "role", f"fold_{protocol}"]
+    columns = ["image_id", "source_path", "group_id", "source", "label", "role", fold_column(protocol)]
     table = manifest.table(columns)
     study = np.array(table["role"].to_pylist()) == "study"
-    assigned = table[f"fold_{protocol}"].to_numpy()[study].astype(int)
-    present = len(np.unique(assigned))
+    assigned = table[fold_column(protocol)].to_numpy()[study].astype(int)
+    origin_folds = manifest_origin_folds(manifest).of(study) if protocol == "origins" else None
+    present = len(np.unique(assigned)) if origin_folds is None else len(origin_folds.origins)
     if present != folds:
         raise FoldError(
             f"Expected a manifest split into {folds} folds.",
@@ -105,7 +102,13 @@ def load_study_data(
         sources=_strings(table, "source")[study],
         source_paths=_strings(table, "source_path")[study],
         views=load_view_images(manifest, protocol, input_size, views) if views else None,
+        origin_folds=origin_folds,
     )
+
+
+def fold_column(protocol: Protocol) -> str:
+    """Return the manifest's column of the folds of `protocol`; origins are left out beside the grouped ones."""
+    return f"fold_{'grouped' if protocol == 'origins' else protocol}"
 
 
 def load_view_images(manifest: "Manifest", protocol: Protocol, input_size: int, views: Sequence[View]) -> ViewImages:
@@ -114,7 +117,7 @@ def load_view_images(manifest: "Manifest", protocol: Protocol, input_size: int, 
     They are in memory, the images of which they are made only a row group at a time. Raises `NotPossible` if they do
     not fit.
     """
-    table = manifest.table(["role", "label", "source", "width", "height", f"fold_{protocol}"])
+    table = manifest.table(["role", "label", "source", "width", "height", fold_column(protocol)])
     roles = np.array(table["role"].to_pylist())
     used = np.isin(roles, ("study", "contrast"))
     shape = (np.count_nonzero(used), len(views), input_size, input_size)
@@ -134,8 +137,11 @@ def load_view_images(manifest: "Manifest", protocol: Protocol, input_size: int, 
     return ViewImages(
         images=images,
         labels=np.array(labels),
-        folds=taken[f"fold_{protocol}"].to_numpy().astype(int),
+        folds=taken[fold_column(protocol)].to_numpy().astype(int),
         origins=np.array([manifest.info.origins.get(source, source) for source in taken["source"].to_pylist()]),
+        origin_folds=manifest_origin_folds(manifest).of(np.flatnonzero(used)[study_first])
+        if protocol == "origins"
+        else None,
     )
 
 

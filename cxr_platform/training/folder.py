@@ -124,6 +124,7 @@ class StudyFolder:
                 versions=package_versions(),
                 hardware=hardware(),
                 started=utc_now(),
+                left_out=plan.left_out,
             )
         self._remove_leftovers()
         self._write(record)
@@ -137,6 +138,8 @@ class StudyFolder:
         if known is None:
             return None
         content_hash = known.manifest.content_hash
+        if protocol == "origins":  # as many folds as origins, whatever the profile says
+            profile = replace(profile, folds=known.folds)
         self._check_identity(known, study_identity(profile, protocol, content_hash))
         return content_hash
 

@@ -21,13 +21,17 @@ class Share:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All trials of one configuration over one manifest."""
+    """All trials of one configuration over one manifest.
+
+    `left_out` is the origin that each fold of the protocol origins leaves out.
+    """
 
     name: str
     protocol: Protocol
     strategies: tuple[str, ...]
     profile: Profile
     manifest: ManifestFacts
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if ROBUST in self.strategies and self.profile.robust.appearance != "none":

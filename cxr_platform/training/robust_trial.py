@@ -44,7 +44,8 @@ def robust_trial_data(images: ViewImages, features: ViewFeatures, fold: int, con
     Raise `NotPossible` if no head can be fitted to the other folds.
     """
     train = robust_training_rows(images, fold, config)
-    test = np.flatnonzero((images.folds == fold) & (images.labels != CONTRAST))
+    test = images.rows_of_fold(fold)
+    test = test[images.labels[test] != CONTRAST]
     return RobustTrialData(features, images.labels, images.origins, train, test)
 
 
@@ -53,7 +54,7 @@ def robust_training_rows(images: ViewImages, fold: int, config: RobustConfig) ->
 
     Raise `NotPossible` if no head can be fitted to the other folds.
     """
-    train = fitting_rows(images.labels, images.origins, np.flatnonzero(images.folds != fold), config)
+    train = fitting_rows(images.labels, images.origins, images.rows_outside(fold), config)
     if train is None:
         where = " of one origin" if config.last_layer == "within" else ""
         raise NotPossible(
