@@ -20,7 +20,7 @@ COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-images)
 BASE     = $(if $(DATA),$(subst $(SPACE),-,$(strip $(notdir $(patsubst %/,%,$(DATA))))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(CLASSES),-$(CLASSES))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(OUTSIDE),-outside)$(if $(DATA),,$(if $(filter-out 80,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 # The name states the settings that make it another study, so that each has a folder of its own.
-NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
+NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper origins,$(PROTOCOL)),-$(PROTOCOL))
 MANIFEST ?= data/manifests/$(BASE)
 
 # The champion, and where it is served.

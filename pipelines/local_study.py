@@ -36,7 +36,9 @@ def is_study_result(file: str) -> bool:
     return is_not_lock(file) and folders[:1] not in (["tune"], ["champion"]) and not running
 
 
-FILES_OF: dict[str, Callable[[str], bool]] = dict.fromkeys(("study", "other", "beside"), is_study_result)
+FILES_OF: dict[str, Callable[[str], bool]] = dict.fromkeys(
+    ("study", "other", "beside", "origins", "origins_beside"), is_study_result
+)
 """Which files are copied, by field of a request; all files for other fields."""
 
 

@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from cxr_platform.errors import ManifestError, StudyError
 from cxr_platform.evaluation.evidence_files import read_evidence
 from cxr_platform.evaluation.report import write_report
 from cxr_platform.evaluation.report_contents import compose
-from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
+from cxr_platform.evaluation.report_inputs import ReportInputs, load_origins, load_other, load_report_inputs
 from cxr_platform.evaluation.summary import summarize
 from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.progress import Progress
@@ -32,15 +31,20 @@ from pipelines.progress import make_progress
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
-PAPER_SUFFIX = "-paper"
+PAPER_SUFFIX, ORIGINS_SUFFIX = "-paper", "-origins"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRequest(StudyRequest):
-    """`other` is the study under the other protocol; without it, `beside` is used if it is a complete one."""
+    """`other` is the study under the other protocol; without it, `beside` is used if it is a complete one.
+
+    `origins` is the study with the protocol origins; without it, `origins_beside` is used.
+    """
 
     other: Path | None = None
     beside: Path | None = None
+    origins: Path | None = None
+    origins_beside: Path | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,14 +57,17 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr report", description="Write the report of a study.")
     add_study_options(parser)
     parser.add_argument("--other", type=location, help="study of the same manifest under the other protocol")
+    parser.add_argument(
+        "--origins", type=location, help="study of the same manifest with the protocol origins (default: STUDY-origins)"
+    )
     return parser
 
 
 def run(request: ReportRequest) -> int:
     """Write `results.json` and `report/`, and print the answer; return 0."""
-    if is_remote(request.study) and request.other is None:  # a local copy would have no study beside it
-        request = replace(request, beside=_study_beside(request.study, read_study(request.study)))
-    with local_copies(request, "study", "manifest", "other", "beside") as local:
+    if is_remote(request.study):  # a local copy would have no study beside it
+        request = _with_studies_beside(request, read_study(request.study))
+    with local_copies(request, "study", "manifest", "other", "beside", "origins", "origins_beside") as local:
         write_study_report(local)
         if local.study != request.study:
             print(f"Uploaded to {request.study / 'report'}")
@@ -73,8 +80,7 @@ def write_study_report(request: ReportRequest) -> None:
         progress.message("Checking predictions")
         study = read_study(request.study)
         manifest = _matching_manifest(study, request.manifest, progress)
-        beside = None if request.other else request.beside or _study_beside(request.study, study)
-        inputs = _load(request.study, manifest, request.other, beside, progress)
+        inputs = _load(_with_studies_beside(request, study), manifest, progress)
         if manifest is not None:
             inputs = _with_evidence(request, inputs, manifest, progress)
         findings, sections = compose(inputs, progress)
@@ -86,20 +92,22 @@ def write_study_report(request: ReportRequest) -> None:
     print(page)
 
 
-def _load(
-    folder: Path, manifest: "Manifest | None", other: Path | None, beside: Path | None, progress: Progress
-) -> ReportInputs:
-    """Load the study with the one under the other protocol; leave `beside` out if it cannot be used."""
+def _load(request: ReportRequest, manifest: "Manifest | None", progress: Progress) -> ReportInputs:
+    """Load the study with those of other protocols; one that lies beside it and cannot be used is left out."""
     # With a manifest the evidence is loaded after it is completed: a damaged part is computed again.
-    load = partial(load_report_inputs, folder, manifest, with_evidence=manifest is None)
-    if beside is None:
-        return load(other)
-    try:
-        return load(beside)
-    except StudyError as reason:
-        inputs = load()  # raises again if `folder` itself is the cause
-        progress.message(f"{beside} is left out: {reason}")
-        return inputs
+    inputs = load_report_inputs(request.study, manifest, request.other, request.origins, with_evidence=manifest is None)
+
+    if request.beside is not None:
+        try:
+            inputs = replace(inputs, other=load_other(request.beside, inputs.study, inputs.predictions))
+        except StudyError as reason:
+            progress.message(f"{request.beside} is left out: {reason}")
+    if request.origins_beside is not None:
+        try:
+            inputs = replace(inputs, origins=load_origins(request.origins_beside, inputs.study, inputs.predictions))
+        except StudyError as reason:
+            progress.message(f"{request.origins_beside} is left out: {reason}")
+    return inputs
 
 
 def _matching_manifest(study: StudyRecord, named: Path | None, progress: Progress) -> "Manifest | None":
@@ -118,12 +126,22 @@ def _matching_manifest(study: StudyRecord, named: Path | None, progress: Progres
     return manifest
 
 
-def _study_beside(folder: Path, study: StudyRecord) -> Path | None:
-    """Return the study that `--protocol both` ran beside `folder`, if it has the same manifest."""
-    folder = absolute(folder)
-    name = folder.name.removesuffix(PAPER_SUFFIX) if study.protocol == "paper" else folder.name + PAPER_SUFFIX
-    candidate = folder.with_name(name)
-    if candidate == folder or not (candidate / "predictions.parquet").is_file():
+def _with_studies_beside(request: ReportRequest, study: StudyRecord) -> ReportRequest:
+    """Return `request` with the studies of other protocols beside its own, where it names none."""
+    paper, origins = request.study.name + PAPER_SUFFIX, request.study.name + ORIGINS_SUFFIX
+    if study.protocol == "paper":
+        paper = request.study.name.removesuffix(PAPER_SUFFIX)
+    if request.other is None and request.beside is None:
+        request = replace(request, beside=_study_beside(request.study, study, paper))
+    if request.origins is None and request.origins_beside is None and study.protocol == "grouped":
+        request = replace(request, origins_beside=_study_beside(request.study, study, origins))
+    return request
+
+
+def _study_beside(folder: Path, study: StudyRecord, name: str) -> Path | None:
+    """Return the study of that `name` beside `folder`, if it has the same manifest and another protocol."""
+    candidate = absolute(folder).with_name(name)
+    if candidate == absolute(folder) or not (candidate / "predictions.parquet").is_file():
         return None
     try:
         other = read_study(candidate)

@@ -25,7 +25,7 @@ from cxr_platform.evaluation.findings import (
     OutsideFinding,
     SourceFinding,
 )
-from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
+from cxr_platform.evaluation.formatting import count, joined, percent, rate, text, titles
 from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.labels import POSITIVE_CLASS
 
@@ -212,7 +212,7 @@ def _hospitals(findings: Findings) -> Iterator[Reason]:
     # The lowest of many AUCs is not always the one that is surely below chance: that also depends on its patients.
     worst = worst_pair([pair for pair in findings.hospitals if pair.reversed] or findings.hospitals)
     if worst.auc.value is not None and worst.auc.value <= 0.5:
-        model = "the robust head" if worst.robust else "a simple model"
+        model = titles([worst.strategy])[0] if worst.strategy else "a simple model"
         yield Reason(
             f"with one origin left out, {model} does not rank the images of each pair of origins; worst is "
             f"{pair_text(worst)}",

@@ -197,9 +197,9 @@ class WithinSources:
 class HospitalPair:
     """AUC (0 to 1) of Covid19 `images` of one origin against the `others`, of another class, of one origin.
 
-    The classifiers, simple ones on whole images or heads of `robust`, were trained without the origin `left_out`, which
-    is one of the two or both. `groups` of patients are on the side with fewer. `p_reversed` is the p value of an AUC
-    below 0.5, after Holm's correction over all pairs.
+    The classifiers were trained without the origin `left_out`, which is one of the two or both: those of `strategy`, or
+    simple ones on whole images if that is empty. `groups` of patients are on the side with fewer. `p_reversed` is the p
+    value of an AUC below 0.5, after Holm's correction over all pairs.
     """
 
     positive: str
@@ -210,7 +210,7 @@ class HospitalPair:
     groups: int
     auc: Interval
     p_reversed: float = 1.0
-    robust: bool = False
+    strategy: str = ""
 
     @property
     def small(self) -> bool:

@@ -4,7 +4,7 @@ A missing fold, a duplicated or missing image, or strategies tested on different
 over incomplete predictions would look like any other results.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from cxr_platform.domain.predictions import KEY_COLUMNS, PROBABILITY_COLUMNS
 from cxr_platform.domain.study import StudyRecord
-from cxr_platform.errors import PredictionsError
+from cxr_platform.errors import PredictionsError, StudyError
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -54,18 +54,44 @@ def load_predictions(folder: Path, study: StudyRecord) -> Predictions:
     Raise `PredictionsError`, naming strategy, fold and the first image ids, if rows are missing, duplicated or
     contradictory, or not probabilities.
     """
+    if study.protocol == "origins":
+        raise StudyError(
+            "Expected a study in which each image is predicted once, with the protocol grouped or paper.",
+            received=f"{folder}, which leaves out {', '.join(study.left_out)} in turn",
+            advice=f"The report of a grouped study shows it: cxr report --study … --origins {folder}",
+        )
     path = folder / "predictions.parquet"
-    frame = _read(path)
-    _check_filled(path, frame)
-    _check_names(path, frame, study)
-    _check_complete(path, frame, study)
+    frame = _read_checked(path, study)
     _check_each_image_once(path, frame)
     _check_number(path, frame, study)
-    _check_probabilities(path, frame)
-    _check_agreement(path, frame)
+    _check_agreement(path, frame, ("label", "fold", "group_id", "source"))
     if study.protocol == "grouped":
         _check_groups(path, frame)
     return _aligned(frame, study)
+
+
+def load_origin_predictions(folder: Path, study: StudyRecord) -> pd.DataFrame:
+    """Read and check `folder`/predictions.parquet of a study with the protocol origins.
+
+    `fold` is as in the file; `left_out` is the origin that the network was trained without, `origin` that of the image.
+    Raise `StudyError` for another protocol, `PredictionsError` as `load_predictions`.
+    """
+    if study.protocol != "origins":
+        raise StudyError(
+            f"Expected {folder} to be a study with the protocol origins.",
+            received=study.protocol,
+            advice="make study PROTOCOL=origins runs one.",
+        )
+    path = folder / "predictions.parquet"
+    frame = _read_checked(path, study)
+    duplicates = frame[frame.duplicated(["strategy", "fold", "image_id"], keep=False)]
+    if len(duplicates):
+        raise PredictionsError(
+            f"{path}: expected each image once per strategy and fold.", received=_images(duplicates), advice=REBUILD
+        )
+    _check_agreement(path, frame, ("label", "group_id", "source"))
+    origin = frame["source"].map(study.manifest.origin_of)
+    return frame.assign(left_out=np.array(study.left_out, object)[frame["fold"]], origin=origin)
 
 
 def check_against_manifest(predictions: Predictions, study: StudyRecord, table: pa.Table, content_hash: str) -> None:
@@ -91,6 +117,16 @@ def check_against_manifest(predictions: Predictions, study: StudyRecord, table: 
                 received=f"{len(ids)} images {problem}: {_some(sorted(ids))}",
                 advice=REBUILD,
             )
+
+
+def _read_checked(path: Path, study: StudyRecord) -> pd.DataFrame:
+    """Read the file, and check what holds for every protocol."""
+    frame = _read(path)
+    _check_filled(path, frame)
+    _check_names(path, frame, study)
+    _check_complete(path, frame, study)
+    _check_probabilities(path, frame)
+    return frame
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -190,8 +226,8 @@ def _check_probabilities(path: Path, frame: pd.DataFrame) -> None:
         )
 
 
-def _check_agreement(path: Path, frame: pd.DataFrame) -> None:
-    for column in ("label", "fold", "group_id", "source"):
+def _check_agreement(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    for column in columns:
         variants = frame.groupby("image_id")[column].nunique(dropna=False)
         differing = variants[variants > 1].index
         if len(differing):

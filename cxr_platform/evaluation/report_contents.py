@@ -121,6 +121,7 @@ def section_modules() -> dict[str, SectionModule]:
         strata,
         strategy_comparison,
         subgroups,
+        unseen_hospitals,
         within_sources,
     )
 
@@ -134,6 +135,7 @@ def section_modules() -> dict[str, SectionModule]:
         outside,
         left_out,
         hospitals,
+        unseen_hospitals,
         leakage,
         reader_labels,
         explanations,
@@ -175,7 +177,7 @@ def findings(numbers: Mapping[str, Any], undertrained: Sequence[str] = ()) -> Fi
         outside=numbers["outside"],
         left_out=numbers["left_out"],
         within=numbers["within_sources"].leading,
-        hospitals=numbers["hospitals"].leading,
+        hospitals=numbers["unseen_hospitals"].leading or numbers["hospitals"].leading,
         lungs=numbers["explanations"],
         leakage=numbers["leakage"] and numbers["leakage"].finding,
         undertrained=undertrained,

@@ -12,7 +12,13 @@ from cxr_platform.domain.study import StudyRecord, TrialRecord, read_study
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.evidence_files import Evidence, read_evidence
 from cxr_platform.evaluation.findings import UNDERTRAINED
-from cxr_platform.evaluation.predictions import Array, Predictions, check_against_manifest, load_predictions
+from cxr_platform.evaluation.predictions import (
+    Array,
+    Predictions,
+    check_against_manifest,
+    load_origin_predictions,
+    load_predictions,
+)
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from cxr_platform.manifest.schema import PIXELS, ManifestInfo, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
@@ -36,8 +42,9 @@ class ManifestImages:
 class ReportInputs:
     """Everything that sections are computed from; `images` and `other` are `None` if not available.
 
-    `other` is the study of the same manifest under the other protocol, with its predictions. `undertrained` names
-    strategies whose training loss still fell at the end.
+    `other` is the study of the same manifest under the other protocol, with its predictions, and `origins` the one with
+    the protocol origins (`load_origin_predictions`). `undertrained` names strategies whose training loss still fell at
+    the end.
     """
 
     study: StudyRecord
@@ -46,6 +53,7 @@ class ReportInputs:
     images: ManifestImages | None
     evidence: Evidence
     other: tuple[StudyRecord, Predictions] | None = None
+    origins: tuple[StudyRecord, pd.DataFrame] | None = None
     undertrained: tuple[str, ...] = ()
 
     @property
@@ -64,14 +72,16 @@ def load_report_inputs(
     study_folder: Path,
     manifest: Manifest | None = None,
     other_folder: Path | None = None,
+    origins_folder: Path | None = None,
     *,
     with_evidence: bool = True,
 ) -> ReportInputs:
     """Read a study with everything that belongs to it, and check that it fits together.
 
     With `manifest`, the predictions must cover exactly its study images. `other_folder` is a study of the same manifest
-    under the other protocol. Stored evidence is read only `with_evidence`. Raise `StudyError` or `PredictionsError`,
-    naming what is missing, duplicated or from another manifest.
+    under the other protocol, `origins_folder` one with the protocol origins. Stored evidence is read only
+    `with_evidence`. Raise `StudyError` or `PredictionsError`, naming what is missing, duplicated or from another
+    manifest.
     """
     study = read_study(study_folder)
     predictions = load_predictions(study_folder, study)
@@ -84,7 +94,8 @@ def load_report_inputs(
         results=compute_study_results(study, predictions),
         images=None if manifest is None else manifest_images(manifest),
         evidence=read_evidence(study_folder) if with_evidence else Evidence(),
-        other=None if other_folder is None else _load_other(other_folder, study, predictions),
+        other=None if other_folder is None else load_other(other_folder, study, predictions),
+        origins=None if origins_folder is None else load_origins(origins_folder, study, predictions),
         undertrained=undertrained(read_trials(study_folder, study.trials()).values()),
     )
 
@@ -96,6 +107,11 @@ def undertrained(trials: Iterable[TrialRecord | None]) -> tuple[str, ...]:
         if trial is not None:
             falls.setdefault(trial.strategy, []).append(trial.loss_fall)
     return ordered(name for name, values in falls.items() if np.mean(values) > UNDERTRAINED)
+
+
+def settings_that_differ(ours: StudyRecord, other: StudyRecord) -> list[str]:
+    """Return the names of the settings in which the profiles of two studies differ."""
+    return sorted(name for name, value in vars(ours.profile).items() if value != getattr(other.profile, name))
 
 
 def manifest_images(manifest: Manifest) -> ManifestImages:
@@ -127,14 +143,9 @@ def read_pixels(manifest: Manifest, image_ids: Sequence[str]) -> Array:
     return np.stack([pixels[i] for i in image_ids]) if len(image_ids) else np.empty((0, size, size), np.uint8)
 
 
-def _load_other(folder: Path, study: StudyRecord, predictions: Predictions) -> tuple[StudyRecord, Predictions]:
-    other = read_study(folder)
-    if other.manifest.content_hash != study.manifest.content_hash:
-        raise StudyError(
-            f"Expected {folder} to be on the manifest {study.manifest.content_hash}, like {study.name!r}.",
-            received=other.manifest.content_hash,
-            advice="Protocols can be compared only on the same images: make cv-all PROTOCOL=both runs both.",
-        )
+def load_other(folder: Path, study: StudyRecord, predictions: Predictions) -> tuple[StudyRecord, Predictions]:
+    """Return the study of the same images under the other protocol; raise `StudyError` if it is none."""
+    other = _read_of_same_manifest(folder, study)
     if other.protocol == study.protocol:
         raise StudyError(
             f"Expected {folder} to be a study under the other protocol than {study.name!r}.",
@@ -142,11 +153,33 @@ def _load_other(folder: Path, study: StudyRecord, predictions: Predictions) -> t
             advice="Give the folder of the study that PROTOCOL=paper or PROTOCOL=grouped wrote.",
         )
     other_predictions = load_predictions(folder, other)
-    if set(other_predictions.image_id) != set(predictions.image_id):
-        unmatched = set(other_predictions.image_id) ^ set(predictions.image_id)
+    _check_same_images(folder, study, set(other_predictions.image_id) ^ set(predictions.image_id))
+    return other, other_predictions
+
+
+def load_origins(folder: Path, study: StudyRecord, predictions: Predictions) -> tuple[StudyRecord, pd.DataFrame]:
+    """Return the study of the same images with the protocol origins; raise `StudyError` if it is none."""
+    origins = _read_of_same_manifest(folder, study)
+    frame = load_origin_predictions(folder, origins)
+    _check_same_images(folder, study, set(frame["image_id"]) - set(predictions.image_id))
+    return origins, frame
+
+
+def _read_of_same_manifest(folder: Path, study: StudyRecord) -> StudyRecord:
+    other = read_study(folder)
+    if other.manifest.content_hash != study.manifest.content_hash:
+        raise StudyError(
+            f"Expected {folder} to be on the manifest {study.manifest.content_hash}, like {study.name!r}.",
+            received=other.manifest.content_hash,
+            advice="Protocols can be compared only on the same images: make cv-all PROTOCOL=both runs both.",
+        )
+    return other
+
+
+def _check_same_images(folder: Path, study: StudyRecord, unmatched: set[str]) -> None:
+    if unmatched:
         raise StudyError(
             f"Expected {folder} to have predictions for the same images as {study.name!r}.",
             received=f"{len(unmatched)} images that only one of them has",
             advice="One of the two files was edited: run that study again.",
         )
-    return other, other_predictions

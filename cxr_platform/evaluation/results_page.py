@@ -25,6 +25,7 @@ CHAPTERS: Mapping[str, Sequence[str]] = {
     "All strategies with intervals": ("intervals", "comparison", "leakage"),
     "Which classes may an image have?": ("prediction-sets",),
     "Hospital by hospital": (
+        *("unseen-hospitals", *(f"unseen-hospitals-{name}" for name in TITLES)),
         *("hospitals", "hospitals-by-robust", "hospital-pairs", "hospital-pairs-by-robust", "left-out"),
     ),
     "Can the figures be believed?": (
@@ -135,6 +136,7 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
         f"{POSITIVE_CLASS} with a hospital left out: mean (no interval) and worst AUC": _hospitals(
             sections["hospitals"]["values"]
         ),
+        **_unseen_hospitals(sections.get("unseen_hospitals", {}).get("values", {}), winner),
         "Images without their lungs: 7-class accuracy": _probe(findings["probes"], "without-lungs"),
         **({f"{TITLES[ROBUST]}: 7-class accuracy": accuracy(ROBUST)} if ROBUST in intervals else {}),
         **_robust_hospitals(sections["hospitals"]["values"]),
@@ -166,6 +168,13 @@ def _robust_hospitals(values: Mapping[str, Any]) -> dict[str, str]:
     if not values.get(ROBUST):
         return {}
     return {f"{TITLES[ROBUST]} with a hospital left out: mean (no interval) and worst AUC": _hospitals(values[ROBUST])}
+
+
+def _unseen_hospitals(values: Mapping[str, Any], winner: str) -> dict[str, str]:
+    """Return the accuracy at hospitals that were not trained on, of the best strategy and of training from scratch."""
+    start = "At hospitals that were left out of training"
+    names = [name for name in dict.fromkeys((winner, "scratch")) if name in values]
+    return {f"{start}, {TITLES[n].lower()}: 7-class accuracy": text(Interval(**values[n]["accuracy"])) for n in names}
 
 
 def _shuffled(found: Mapping[str, Any] | None) -> dict[str, str]:

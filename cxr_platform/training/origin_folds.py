@@ -53,24 +53,29 @@ def manifest_origin_folds(manifest: "Manifest") -> OriginFolds:
     """Return the folds of all images of a manifest, of which those of role `study` and `contrast` are in any.
 
     Contrast images are trained on, by strategies that say so, and never tested. An origin has a fold if the images that
-    are left for training have Covid19 and another class. Raise `NotPossible` with fewer than `FEWEST` such origins.
+    are left for training have Covid19 and another class, with some grouped fold held out; those take turns. Raise
+    `NotPossible` with fewer than `FEWEST` such origins.
     """
     table = manifest.table(["role", "source", "label", "group_id", "fold_grouped"])
-    roles, sources, labels, groups = (np.array(table[n].to_pylist(), object) for n in table.column_names[:4])
-    origins = np.array([manifest.info.origins.get(source, source) for source in sources], object)
+    roles, groups = (np.array(table[name].to_pylist()) for name in ("role", "group_id"))
+    labels = np.array(table["label"].to_pylist(), object)  # of a contrast image None
+    origins = np.array([manifest.info.origins.get(source, source) for source in table["source"].to_pylist()])
     parts, count = table["fold_grouped"].to_numpy(), manifest.info.folds
     study, used = roles == "study", np.isin(roles, ("study", "contrast"))
     left_out: list[str] = []
     test, train = [], []
     for origin in np.unique(origins[study]):
         here = used & (origins == origin)
-        related, held_out = np.isin(groups, groups[here]), parts == len(left_out) % count
-        fit = used & ~related & ~held_out
-        remaining = set(labels[fit & study])
-        if POSITIVE_CLASS in remaining and len(remaining) > 1:
-            left_out.append(str(origin))
-            test.append(study & (here | (held_out & ~related)))
-            train.append(fit)
+        unrelated = used & ~np.isin(groups, groups[here])
+        for turn in range(count):
+            held_out = unrelated & (parts == (len(left_out) + turn) % count)
+            fit = unrelated & ~held_out
+            remaining = set(labels[fit & study])
+            if POSITIVE_CLASS in remaining and len(remaining) > 1:
+                left_out.append(str(origin))
+                test.append(study & (here | held_out))
+                train.append(fit)
+                break
     if len(left_out) < FEWEST:
         raise NotPossible(
             f"Expected at least {FEWEST} origins (hospitals or publications) for the protocol origins, without each of "

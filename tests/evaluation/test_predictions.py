@@ -7,15 +7,18 @@ import pyarrow as pa
 import pytest
 
 from cxr_platform.domain.study import StudyRecord, read_study
-from cxr_platform.errors import PredictionsError
+from cxr_platform.errors import PredictionsError, StudyError
 from cxr_platform.evaluation.predictions import (
     PROBABILITY_COLUMNS,
     Predictions,
     check_against_manifest,
+    load_origin_predictions,
     load_predictions,
 )
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame, write_study
+from tests.evaluation.origin_study import predictions as origin_predictions
+from tests.evaluation.origin_study import write_origin_study
 
 FRAME = drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, folds=3)
 
@@ -222,3 +225,34 @@ def test_images_without_any_prediction_are_detected_by_their_number(folder: Path
     path.write_text(json.dumps({**tree, "manifest": {**tree["manifest"], "study_images": 9_999}}))
     with pytest.raises(PredictionsError, match="the 9999 study images of the manifest"):
         load(folder)
+
+
+def origin_study(folder: Path, frame: pd.DataFrame | None = None) -> tuple[Path, StudyRecord]:
+    made = origin_predictions({"scratch": {("west", "Normal"): "Covid19"}}) if frame is None else frame
+    written = write_origin_study(folder / "origins", made)
+    return written, read_study(written)
+
+
+def test_an_image_is_predicted_once_for_each_origin_left_out(tmp_path: Path) -> None:
+    frame = load_origin_predictions(*origin_study(tmp_path))
+    assert len(frame) == 2 * frame["image_id"].nunique()
+    assert set(zip(frame["fold"], frame["left_out"], strict=True)) == {(0, "east"), (1, "west")}
+    assert (frame["origin"] == frame["source"]).all()
+
+
+def test_out_of_fold_predictions_are_not_those_of_a_study_that_leaves_origins_out(tmp_path: Path) -> None:
+    folder, study = origin_study(tmp_path)
+    with pytest.raises(StudyError, match=r"predicted once.*Received: .*leaves out east, west in turn.*--origins"):
+        load_predictions(folder, study)
+
+
+def test_a_study_that_leaves_no_origin_out_is_not_read_as_one(folder: Path, study: StudyRecord) -> None:
+    with pytest.raises(StudyError, match=r"with the protocol origins\. Received: grouped"):
+        load_origin_predictions(folder, study)
+
+
+def test_an_image_twice_without_one_origin_is_named(tmp_path: Path) -> None:
+    frame = origin_predictions({"scratch": {}})
+    folder, study = origin_study(tmp_path, pd.concat([frame, frame.head(1)]))
+    with pytest.raises(PredictionsError, match=r"once per strategy and fold. Received: 1 image \(image-0000\)"):
+        load_origin_predictions(folder, study)

@@ -7,6 +7,7 @@ import pytest
 from cxr_platform.errors import PredictionsError, StudyError
 from cxr_platform.evaluation.report_inputs import load_report_inputs, read_pixels, undertrained
 from cxr_platform.manifest.store import Manifest
+from tests.evaluation import origin_study
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
 from tests.evaluation.stored import SIDE, rewritten, write_manifest
 from tests.study_records import trial_record
@@ -151,3 +152,24 @@ def test_another_study_that_is_incomplete_is_rejected(study, other):
 
     with pytest.raises(PredictionsError, match="none for scratch fold 0"):
         load_report_inputs(study, other_folder=other)
+
+
+def test_a_study_of_the_same_images_that_leaves_origins_out_is_loaded(tmp_path):
+    images = origin_study.images()
+    folds = np.arange(len(images)) % 2
+    own = write_study(
+        tmp_path / "t", with_predictions(images.assign(fold=folds), "scratch", np.zeros(len(images), int))
+    )
+    folder = origin_study.write_origin_study(tmp_path / "t-origins", origin_study.predictions({"scratch": {}}))
+
+    found = load_report_inputs(own, origins_folder=folder)
+    assert found.origins[0].left_out == origin_study.ORIGINS
+    assert set(found.origins[1]["image_id"]) == set(images["image_id"])
+
+
+def test_a_study_that_leaves_origins_out_of_other_images_is_rejected(study, tmp_path):
+    folder = origin_study.write_origin_study(tmp_path / "t-origins", origin_study.predictions({"scratch": {}}))
+    with pytest.raises(StudyError, match="images that only one of them has"):
+        load_report_inputs(study, origins_folder=rewritten(folder, manifest_study_images=340))
+    with pytest.raises(StudyError, match="on the manifest b3f0c4de"):
+        load_report_inputs(study, origins_folder=rewritten(folder, manifest_content_hash="other"))

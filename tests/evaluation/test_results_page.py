@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.report_tables import sets_table
 from cxr_platform.evaluation.results_json import plain, results_tree
@@ -163,3 +164,15 @@ def test_a_study_of_synthetic_images_is_refused(folder, tree):
     (folder / "results.json").write_text(json.dumps(tree))
     with pytest.raises(StudyError, match="real images"):
         published_study(folder, "make cv-all")
+
+
+def test_the_accuracy_at_unseen_hospitals_is_a_key_figure_of_studies_that_have_it(tree):
+    start = "At hospitals that were left out of training, "
+    assert not any(name.startswith(start) for name in key_figures(tree))
+    accuracy = {"value": 61.5, "low": 55.0, "high": 66.0, "ratio": False, "signed": False}
+    values = {name: {"accuracy": accuracy} for name in (tree["winner"]["winner"], "scratch", "off-the-shelf")}
+    tree["sections"]["unseen_hospitals"] = {"values": values}
+    shown = {name for name in key_figures(tree) if name.startswith(start)}
+    assert shown == {
+        f"{start}{TITLES[name].lower()}: 7-class accuracy" for name in (tree["winner"]["winner"], "scratch")
+    }

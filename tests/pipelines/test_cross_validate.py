@@ -7,11 +7,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.domain.study import read_study
+from cxr_platform.evaluation.predictions import load_origin_predictions
 from pipelines import cross_validate
 from tests.conftest import REPOSITORY
+from tests.evaluation.origin_study import images
+from tests.evaluation.stored import write_manifest
 from tests.pipelines.small_study import PROFILE
 from tests.waiting import wait_until
 
@@ -129,3 +134,33 @@ def test_storage_and_runs_exclude_each_other(
     assert cross_validate.main(arguments(manifest, profile, tmp_path / "runs", "--storage", str(tmp_path))) == 2
     assert "Leave one of them out" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_each_fold_of_the_protocol_origins_leaves_a_hospital_out(
+    profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = images()
+    write_manifest(tmp_path / "manifest", shown.assign(fold=np.arange(len(shown)) % 2))
+    request = [*arguments(tmp_path / "manifest", profile, tmp_path), "--protocol", "origins"]
+    assert cross_validate.main(request) == 0
+    out = capsys.readouterr().out
+    assert "1 strategies × 3 origins left out in turn: east, south, west" in out
+    assert f"cxr report --study … --origins {tmp_path / 't'}" in out
+    study = read_study(tmp_path / "t")
+    frame = load_origin_predictions(tmp_path / "t", study)
+    for origin, rows in frame.groupby("left_out"):
+        unseen = rows["origin"] == origin
+        assert unseen.sum() == (shown["source"] == origin).sum()
+        assert (~unseen).sum() == (shown["source"] != origin).sum() / 2  # one of two grouped folds
+    assert not (tmp_path / "t" / "report").exists()
+
+    assert cross_validate.main(request) == 0
+    assert "0 trials to run, 3 kept from before" in capsys.readouterr().out
+
+
+def test_one_hospital_cannot_be_left_out(
+    manifest: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cross_validate.main([*arguments(manifest, profile, tmp_path), "--protocol", "origins"]) == 2
+    assert "Expected at least 2 origins (hospitals or publications)" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()

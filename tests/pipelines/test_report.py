@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -16,6 +17,7 @@ from pipelines import report
 from pipelines.options import MANIFESTS
 from pipelines.report import compose, main
 from tests.evaluation.builders import drawn_frame, write_study
+from tests.evaluation.origin_study import write_origin_study
 from tests.evaluation.stored import rewritten, write_manifest
 
 FRAME = drawn_frame({"scratch": 0.9}, folds=3)
@@ -70,10 +72,12 @@ class Evidence:
     def __init__(self) -> None:
         self.manifests: list[Path] = []
         self.others: list[str | None] = []
+        self.origins: list[str | None] = []
 
     def __call__(self, _request, inputs, manifest, *_):
         self.manifests.append(manifest.folder)
         self.others.append(inputs.other[0].name if inputs.other else None)
+        self.origins.append(inputs.origins[0].name if inputs.origins else None)
         return inputs
 
 
@@ -163,6 +167,27 @@ def test_a_study_beside_it_of_other_images_or_the_same_protocol_is_not_compared(
     beside(study, **changes)
     assert main(["--study", str(study)]) == 0
     assert evidence.others == [None]
+
+
+def origins_beside(study: Path) -> Path:
+    """A study that leaves the sources out in turn, of the same images."""
+    frames = [FRAME.assign(fold=fold) for fold in range(2)]
+    return write_origin_study(study.with_name("test-origins"), pd.concat(frames), left_out=("cohen", "kermany"))
+
+
+def test_the_study_beside_it_that_leaves_origins_out_is_shown(study, evidence):
+    origins = origins_beside(study)
+    assert main(["--study", str(study)]) == 0
+    assert main(["--study", str(study), "--origins", str(origins)]) == 0
+    assert evidence.origins == ["test-origins", "test-origins"]
+
+
+def test_a_study_that_leaves_no_origin_out_is_left_out_beside_it_and_an_error_if_named(study, evidence, capsys):
+    rewritten(origins_beside(study), protocol="paper")
+    assert main(["--study", str(study)]) == 0
+    assert evidence.origins == [None]
+    assert "test-origins is left out: Expected" in capsys.readouterr().err
+    assert main(["--study", str(study), "--origins", str(study.with_name("test-origins"))]) == 2
 
 
 def test_a_broken_study_beside_it_is_left_out_with_the_reason(study, evidence, capsys):

@@ -64,7 +64,7 @@ def compute(inputs: ReportInputs) -> HospitalResults:
     seed = study_seed(inputs.study)
     frame, of_robust = (inputs.evidence.parts.get(name) for name in (NAME, ROBUST_PART))
     whole_image = () if frame is None else hospital_pairs(frame, seed)
-    robust = () if of_robust is None else hospital_pairs(of_robust, seed, robust=True)
+    robust = () if of_robust is None else hospital_pairs(of_robust, seed, ROBUST)
     is_winner = inputs.results.decision.winner == ROBUST and bool(robust)
     return HospitalResults(whole_image, robust, robust if is_winner else whole_image)
 
@@ -82,7 +82,7 @@ def render(inputs: ReportInputs, results: HospitalResults) -> Section:
         NAME,
         TITLE,
         lead=tuple(lead),
-        tables=tuple(_matrix(part, inputs.synthetic) for part in shown),
+        tables=tuple(_shown_matrix(part, inputs.synthetic) for part in shown),
         folded=tuple(_pairs_table(part, inputs.synthetic) for part in shown),
         warnings=tuple(warning for part in shown if (warning := _backwards_warning(part))),
         values={**_summary_values(pairs), ROBUST: _summary_values(robust) if robust else None},
@@ -102,7 +102,7 @@ def _backwards_warning(pairs: Sequence[HospitalPair]) -> str:
     if not backwards:
         return ""
     number = count(len(backwards), "pair is", "pairs are")
-    by_robust = "By the head of robust, " * backwards[0].robust
+    by_robust = "By the head of robust, " * (backwards[0].strategy == ROBUST)
     names = joined([pair_text(pair) for pair in backwards])
     return f"{by_robust}{number} significantly ranked the wrong way round: {names}."
 
@@ -118,7 +118,7 @@ def _summary_sentence(pairs: Sequence[HospitalPair]) -> str:
     few = f" (of those with {SMALL} patients or more on both sides)" * (
         any(pair.small for pair in pairs) and not worst.small
     )
-    start = "By the head of robust, the mean" if worst.robust else "The mean"
+    start = "By the head of robust, the mean" if worst.strategy == ROBUST else "The mean"
     return f"{start} of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
 
 
@@ -131,7 +131,14 @@ def _impossible_sentence(inputs: ReportInputs, pairs: Sequence[HospitalPair]) ->
     return [f"Not left out, because {reason}: {joined(missing)}."] if missing else []
 
 
-def _matrix(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
+def _shown_matrix(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
+    of_robust = pairs[0].strategy == ROBUST
+    title = f"AUC of {POSITIVE_CLASS} with one origin left out of training{', head of robust' * of_robust}"
+    return matrix("hospitals-by-robust" if of_robust else "hospitals", title, pairs, synthetic)
+
+
+def matrix(name: str, title: str, pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
+    """Return the AUCs of the pairs: two rows for each origin left out, and a column for each origin."""
     cells = {(pair.left_out, pair.positive, pair.negative): pair.auc for pair in pairs}
     columns = tuple(sorted({origin for pair in pairs for origin in (pair.positive, pair.negative)}))
     rows = []
@@ -141,17 +148,7 @@ def _matrix(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
         for what, values in ((POSITIVES, against), (NEGATIVES, reverse)):
             if any(value is not None for value in values):
                 rows.append(Row((origin, what), values))
-    of_robust = pairs[0].robust
-    title = f"AUC of {POSITIVE_CLASS} with one origin left out of training{', head of robust' * of_robust}"
-    return Table(
-        "hospitals-by-robust" if of_robust else "hospitals",
-        title,
-        ("Left out", "Ranked"),
-        columns,
-        tuple(rows),
-        NOTE,
-        synthetic,
-    )
+    return Table(name, title, ("Left out", "Ranked"), columns, tuple(rows), NOTE, synthetic)
 
 
 def _pairs_table(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
@@ -165,7 +162,7 @@ def _pairs_table(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
         for pair in ordered
     )
     columns = ("left out", POSITIVE_CLASS, "other images", "AUC", "p")
-    of_robust, headers = pairs[0].robust, (f"{POSITIVE_CLASS} of", "Other images of")
+    of_robust, headers = pairs[0].strategy == ROBUST, (f"{POSITIVE_CLASS} of", "Other images of")
     title = f"Pairs of origins, worst first{', head of robust' * of_robust}"
     return Table(
         "hospital-pairs-by-robust" if of_robust else "hospital-pairs",

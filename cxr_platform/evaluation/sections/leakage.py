@@ -19,7 +19,7 @@ from cxr_platform.evaluation.formatting import count, joined, rate, text
 from cxr_platform.evaluation.metrics import MEASURES
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.report_contents import Section
-from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.report_inputs import ReportInputs, settings_that_differ
 from cxr_platform.evaluation.sections.protocol_tables import protocol_tables
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
 from cxr_platform.evaluation.table import Row, Table
@@ -238,7 +238,7 @@ def _table(results: LeakageResults, synthetic: bool) -> Table:
 
 def _other_differences(ours: StudyRecord, other: StudyRecord) -> tuple[str, ...]:
     """Return a warning if the two studies differ in more than their protocol."""
-    keys = sorted(name for name, value in vars(ours.profile).items() if value != getattr(other.profile, name))
+    keys = settings_that_differ(ours, other)
     if ours.folds != other.folds and "folds" not in keys:
         keys.append("folds")
     if not keys:

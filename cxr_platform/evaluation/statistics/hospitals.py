@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from cxr_platform.domain.interval import LEVEL, Interval
 from cxr_platform.evaluation.findings import HospitalPair
+from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.comparison import holm
 from cxr_platform.evaluation.statistics.measures import paired_auc
@@ -20,14 +21,14 @@ from cxr_platform.labels import POSITIVE_CLASS
 SCORE = f"p_{POSITIVE_CLASS}"
 
 
-def hospital_pairs(frame: pd.DataFrame, seed: int, *, robust: bool = False) -> tuple[HospitalPair, ...]:
+def hospital_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> tuple[HospitalPair, ...]:
     """Return every pair of origins of which one was left out; `frame` has the columns of the evidence part.
 
-    `robust` says that heads of `robust` made its predictions.
+    `strategy` made its predictions, or a simple classifier if it is empty.
     """
-    pairs = [pair for origin, rows in frame.groupby("left_out") for pair in _pairs(str(origin), rows, seed)]
+    pairs = [_pair(pair, frame, seed, strategy) for pair in rows_of_pairs(frame)]
     corrected = holm(np.array([p_reversed(pair.auc) for pair in pairs]))
-    return tuple(replace(pair, p_reversed=float(p), robust=robust) for pair, p in zip(pairs, corrected, strict=True))
+    return tuple(replace(pair, p_reversed=float(p)) for pair, p in zip(pairs, corrected, strict=True))
 
 
 def p_reversed(auc: Interval) -> float:
@@ -42,24 +43,36 @@ def p_reversed(auc: Interval) -> float:
     return float(2 * norm.sf((0.5 - auc.value) / error))
 
 
-def _pairs(left_out: str, rows: pd.DataFrame, seed: int) -> Iterator[HospitalPair]:
-    origins, positive = rows["origin"].to_numpy(object), (rows["label"] == POSITIVE_CLASS).to_numpy()
-    group, image, part = (rows[name].to_numpy(object) for name in ("group_id", "image_id", "part"))
-    scores = rows[SCORE].to_numpy(dtype=float)
-    for origin in sorted(set(origins)):
-        for first, second in dict.fromkeys([(left_out, origin), (origin, left_out)]):
-            members = (positive & (origins == first)) | (~positive & (origins == second))
-            sides = [members & positive, members & ~positive]
-            if not all(side.any() for side in sides):
-                continue
-            bootstrap, own = Bootstrap(group[members], seed=seed), positive[members]
-            yield HospitalPair(
-                first,
-                second,
-                left_out,
-                images=len(set(image[sides[0]])),
-                others=len(set(image[sides[1]])),
-                groups=min(len(set(group[side])) for side in sides),
-                # Scores of different classifiers are not on one scale: images are ranked within each.
-                auc=paired_auc(scores[members], own, ~own, part[members], bootstrap),
-            )
+def rows_of_pairs(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, Array]]:
+    """Yield origin left out, origin of the Covid19 images, origin of the others, and the row numbers of a pair.
+
+    Row numbers are those of `frame`; a pair with one side only is left out.
+    """
+    origins, left_out = frame["origin"].to_numpy(object), frame["left_out"].to_numpy(object)
+    positive = (frame["label"] == POSITIVE_CLASS).to_numpy()
+    for missing in sorted(set(left_out)):
+        here = left_out == missing
+        for origin in sorted(set(origins[here])):
+            for first, second in dict.fromkeys([(missing, origin), (origin, missing)]):
+                sides = (here & positive & (origins == first), here & ~positive & (origins == second))
+                if all(side.any() for side in sides):
+                    yield str(missing), str(first), str(second), np.flatnonzero(sides[0] | sides[1])
+
+
+def _pair(pair: tuple[str, str, str, Array], frame: pd.DataFrame, seed: int, strategy: str) -> HospitalPair:
+    left_out, first, second, rows = pair
+    members = frame.iloc[rows]
+    positive = (members["label"] == POSITIVE_CLASS).to_numpy()
+    group, part = members["group_id"].to_numpy(object), members["part"].to_numpy(object)
+    sides = (members[positive], members[~positive])
+    return HospitalPair(
+        first,
+        second,
+        left_out,
+        images=sides[0]["image_id"].nunique(),
+        others=sides[1]["image_id"].nunique(),
+        groups=min(side["group_id"].nunique() for side in sides),
+        # Scores of different classifiers are not on one scale: images are ranked within each.
+        auc=paired_auc(members[SCORE].to_numpy(float), positive, ~positive, part, Bootstrap(group, seed=seed)),
+        strategy=strategy,
+    )

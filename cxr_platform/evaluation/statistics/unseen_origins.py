@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from cxr_platform.evaluation.statistics.measures import RankedScores
 
 Pair = tuple[str, str]
 """Origin of the images with Covid19, and origin of the others."""
+Key = TypeVar("Key", bound=tuple[str, ...])
+"""A pair, or a pair and what it was scored without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ def unseen_origins(scored: Mapping[Pair, PairScores], bootstrap: Bootstrap) -> U
 
 
 def mean_difference(
-    scored: Mapping[Pair, PairScores], reference: Mapping[Pair, PairScores], bootstrap: Bootstrap
+    scored: Mapping[Key, PairScores], reference: Mapping[Key, PairScores], bootstrap: Bootstrap
 ) -> Interval:
     """Return the mean area of the pairs minus that of the same pairs in `reference`, of the same patients.
 
@@ -72,7 +75,7 @@ def mean_difference(
     return percentile_interval(float(value), drawn, ratio=True, signed=True)
 
 
-def areas_of(scored: Mapping[Pair, PairScores], bootstrap: Bootstrap) -> tuple[Array, Array]:
+def areas_of(scored: Mapping[Key, PairScores], bootstrap: Bootstrap) -> tuple[Array, Array]:
     """Return the areas (pairs,) and their replicates (replicates, pairs)."""
     ranked = [(each.rows, RankedScores(each.scores, each.positive)) for each in scored.values()]
 

@@ -1,0 +1,143 @@
+"""All strategies at hospitals that their networks never saw: a study with the protocol `origins` beside this one."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cxr_platform.domain.strategies import TITLES, ordered
+from cxr_platform.evaluation.finding_clauses import pair_text, worst_pair
+from cxr_platform.evaluation.findings import HospitalPair
+from cxr_platform.evaluation.formatting import count, joined, rate, text
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs, settings_that_differ
+from cxr_platform.evaluation.sections.hospitals import matrix
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.unseen_hospitals import UnseenHospitals, unseen_hospitals
+from cxr_platform.evaluation.table import Row, Table
+from cxr_platform.labels import POSITIVE_CLASS
+
+NAME, TITLE = "unseen_hospitals", "Every strategy at hospitals it never saw"
+
+ABSENT = (
+    "No strategy was trained with a hospital left out. make study PROTOCOL=origins trains each of them once without "
+    "each origin, and this report shows it when it is written again."
+)
+METHOD = (
+    "Each strategy was trained once without each origin, a hospital or a publication: on the images of the others but "
+    "those of one fold. Its images and that fold are ranked by the same network. Every figure but the AUCs is of the "
+    "images left out, by the most probable class."
+)
+NOTE = (
+    f"AUC: {POSITIVE_CLASS} of each origin against the other images of each, one of the two left out of training; mean "
+    "of the pairs, the worst pair, and how many pairs are significantly ranked the wrong way round. Sensitivity, "
+    f"specificity and accuracy in percent: images of the origins left out ({POSITIVE_CLASS} for the first two; the "
+    "accuracy is of images whose class other origins have). Change: that accuracy minus the one of the same images in "
+    "the folds of the study itself, in points. Intervals over patients; they do not include the variation between "
+    "hospitals or training runs."
+)
+COLUMNS = (
+    "mean AUC",
+    "minus that of the best strategy",
+    "worst AUC",
+    "wrong way round",
+    "sensitivity",
+    "specificity",
+    "7-class accuracy",
+    "change",
+)
+
+
+@dataclass(frozen=True)
+class UnseenResults:
+    """Figures of each strategy, the winner first; `leading` are the winner's pairs, which the first page repeats."""
+
+    strategies: tuple[UnseenHospitals, ...] = ()
+    leading: tuple[HospitalPair, ...] = ()
+
+
+def compute(inputs: ReportInputs) -> UnseenResults:
+    """Return the figures of each strategy; empty without a study with the protocol origins."""
+    if inputs.origins is None:
+        return UnseenResults()
+    winner, frame = inputs.results.decision.winner, inputs.origins[1]
+    found = unseen_hospitals(frame, inputs.predictions, inputs.results.origin_counts, winner, study_seed(inputs.study))
+    names = sorted(ordered(found), key=lambda name: name != winner)
+    leading = found[winner].pairs if winner in found else ()
+    return UnseenResults(tuple(found[name] for name in names), leading)
+
+
+def render(inputs: ReportInputs, results: UnseenResults) -> Section:
+    """Show the table of strategies, with a matrix of origins for each behind a disclosure."""
+    if inputs.origins is None or not results.strategies:
+        return Section(NAME, TITLE, absent=ABSENT)
+    first = results.strategies[0]
+    return Section(
+        NAME,
+        TITLE,
+        lead=(_sentence(first), f"Left out in turn: {joined(inputs.origins[0].left_out)}. {METHOD}"),
+        tables=(_table(inputs, results.strategies),),
+        folded=tuple(
+            matrix(
+                f"unseen-hospitals-{found.strategy}",
+                f"AUC of {POSITIVE_CLASS} with one origin left out of training: {TITLES[found.strategy]}",
+                found.pairs,
+                inputs.synthetic,
+            )
+            for found in results.strategies
+            if found.pairs
+        ),
+        warnings=_differences(inputs),
+        values={found.strategy: _values(found) for found in results.strategies},
+    )
+
+
+def _sentence(found: UnseenHospitals) -> str:
+    change = "" if found.change.value is None else f", {_points(found)} than in the study's own folds"
+    title = TITLES[found.strategy]
+    images = count(found.images, "image", "images")
+    accuracy = (
+        f"{title} assigns {rate(found.accuracy)} of {images} of hospitals that it never saw the right one of seven "
+        f"classes{change}."
+    )
+    if not found.pairs:
+        return accuracy
+    return (
+        f"{accuracy} Its mean AUC of {count(len(found.pairs), 'pair', 'pairs')} of origins is {text(found.mean)}; the "
+        f"worst is {pair_text(worst_pair(found.pairs))}."
+    )
+
+
+def _points(found: UnseenHospitals) -> str:
+    change = found.change
+    assert change.value is not None
+    size = f"{text(abs(change.value))} points {'more' if change.value > 0 else 'less'}"
+    return (
+        size if change.low is None else f"{size} ({text(change.low, signed=True)} to {text(change.high, signed=True)})"
+    )
+
+
+def _differences(inputs: ReportInputs) -> tuple[str, ...]:
+    """Return a warning if the networks were trained with other settings than those of this study."""
+    assert inputs.origins is not None
+    names = [name for name in settings_that_differ(inputs.study, inputs.origins[0]) if name != "folds"]
+    if not names:
+        return ()
+    return (f"These networks were trained with other settings than those of this study: {joined(names)}.",)
+
+
+def _table(inputs: ReportInputs, strategies: Sequence[UnseenHospitals]) -> Table:
+    rows = []
+    for found in strategies:
+        worst = worst_pair(found.pairs).auc if found.pairs else None
+        wrong = f"{sum(pair.reversed for pair in found.pairs)} of {len(found.pairs)}"
+        values = (found.mean, found.difference, worst, wrong, found.sensitivity, found.specificity, found.accuracy)
+        kind = "winner" * (found.strategy == inputs.results.decision.winner)
+        rows.append(Row((TITLES[found.strategy],), (*values, found.change), kind))
+    title = "Each strategy at hospitals that its networks never saw"
+    return Table("unseen-hospitals", title, ("Strategy",), COLUMNS, tuple(rows), NOTE, inputs.synthetic)
+
+
+def _values(found: UnseenHospitals) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(found).items() if name not in ("strategy", "pairs")}
+    values["worst"] = asdict(worst_pair(found.pairs)) if found.pairs else None
+    return {**values, "pairs": [{**asdict(pair), "reversed": pair.reversed} for pair in found.pairs]}
