@@ -155,7 +155,7 @@ def run_all(request: RunRequest) -> int:
     with mps_for(request.profile.load().resources):
         measured = _measure(request, began)
         processes, mps = request.processes or min(4, os.cpu_count() or 1), False
-        if measured is not None:
+        if measured is not None and measured["at_once"]:
             processes, mps = best_at_once(measured, request.processes)
         with mps_daemon() if mps else nullcontext():
             code, calls = _run_study(request, manifest, processes, began)

@@ -114,7 +114,10 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def run(request: GpuRequest) -> int:
-    """Print the limits, the speeds and the trials an hour; return 0."""
+    """Print the limits, the speeds and the trials an hour; return 0.
+
+    The result is written after the speeds too, without trials at once: a call whose time is over there keeps them.
+    """
     from cxr_platform.training.devices import gpu_memory_gib, precision_on
     from cxr_platform.training.engine_local import local_share
     from cxr_platform.training.engine_processes import compiled_steps
@@ -125,15 +128,18 @@ def run(request: GpuRequest) -> int:
     own = precision_on("auto", gpus)
     with compiled_steps():
         limit, speeds = _speeds(request, gpus, memory)
-        together = trials_at_once(training, request.at_once, own, gpus, memory)
-    if request.json is not None:
         result = {
+            **asdict(training),
             "limits": limit,
             "speeds": [{**asdict(speed), "of_limit": speed.of_limit} for speed in speeds],
-            "at_once": [asdict(one) for one in together],
+            "at_once": [],
             "at_once_precision": own,
         }
-        write_result(request.json, "gpu", {**asdict(training), **result})
+        if request.json is not None:
+            write_result(request.json, "gpu", result)
+        together = trials_at_once(training, request.at_once, own, gpus, memory)
+    if request.json is not None:
+        write_result(request.json, "gpu", {**result, "at_once": [asdict(one) for one in together]})
     return 0
 
 

@@ -122,7 +122,9 @@ def _benchmark_parts(benchmark: dict[str, Any]) -> list[str]:
             ],
             speeds,
         ),
-        _table(["trials at once", "MPS", "images/s", "trials an hour, the paper's size"], together),
+        _table(["trials at once", "MPS", "images/s", "trials an hour, the paper's size"], together)
+        if together
+        else "Trials at once were not measured: the time of the call was over.\n",
     ]
 
 

@@ -28,6 +28,22 @@ def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
     assert gpu_sharing.best_at_once(result) == (2, False)
 
 
+def test_speeds_are_kept_where_trials_at_once_cannot_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
+
+    def interrupted(*_arguments: object) -> list[gpu_sharing.AtOnce]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "trials_at_once", interrupted)
+    file = tmp_path / "gpu.json"
+    command = ["gpu", "--batch-sizes", "32", "--precisions", "float32", "--json", str(file)]
+    assert benchmark.main(command) == 130
+    result = json.loads(file.read_text())
+    assert (len(result["speeds"]), result["at_once"]) == (1, [])
+
+
 def test_lists_of_options_are_checked() -> None:
     assert gpu.numbers("1,8") == (1, 8)
     with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
