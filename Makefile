@@ -99,7 +99,7 @@ manifest: setup $(if $(DATA),,phantoms) ## build and validate the manifest of DA
 	$(RUN) pipelines.manifest --data $(COLLECTIONS) --out $(MANIFEST) $(SETTINGS) \
 	  $(if $(EXTERNAL),--external $(EXTERNAL)) $(if $(OUTSIDE),--outside $(OUTSIDE))
 
-study: setup ## run every strategy × fold over the manifest, then the report
+study: setup ## run every strategy × fold over the manifest, then the report (none with PROTOCOL=origins)
 	$(RUN) pipelines.cross_validate --manifest $(MANIFEST) --name $(NAME) --protocol $(PROTOCOL) \
 	  --strategies $(STRATEGIES) --engine $(ENGINE) $(SETTINGS) $(WEIGHTS_ARGUMENT)
 

@@ -164,7 +164,8 @@ def files_page() -> str:
         FILES,
         "## Manifest: images/*.parquet\n\nOne row per image.\n",
         columns(manifest_schema(200)),
-        "## Study: predictions.parquet\n\nOne row per image and strategy, of a trial and of the whole study.\n",
+        "## Study: predictions.parquet\n\nOne row per image and strategy, of a trial and of the whole study "
+        "(with the protocol origins, one per image, strategy and fold).\n",
         columns(PREDICTIONS_SCHEMA),
         "## Study: contrast-predictions.parquet\n\nOne row per contrast image and strategy, by the network of the fold "
         "that holds the image out. `label` is empty.\n",

@@ -5,7 +5,8 @@
 
 The second form also builds the manifest, unless there is a current one, and keeps all results in one storage: use it
 for a job of a cluster. An interrupted study is continued by the same command, on any machine. `--engine local` runs the
-trials without Ray: in this process, or in several that share the GPU.
+trials without Ray: in this process, or in several that share the GPU. `--protocol origins` runs every strategy once
+without each hospital, for the report of a grouped study.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from pipelines.local_study import check_survives_job, local_copies
 from pipelines.manifest import ManifestRequest, add_data_option, add_role_options, ensure_manifest
 from pipelines.options import (
     MANIFESTS,
+    ORIGINS_SUFFIX,
     RUNS,
     MetricsOptions,
     ProfileOptions,
@@ -166,12 +168,13 @@ def _plan(
     manifest: "Manifest", name: str, protocol: Protocol, strategies: tuple[str, ...], profile: Profile
 ) -> StudyPlan:
     """Return the plan of a study; under the protocol origins it has a fold for each origin that is left out."""
-    from cxr_platform.training.data import manifest_facts
+    from cxr_platform.training.data import check_folds, manifest_facts
     from cxr_platform.training.origin_folds import manifest_origin_folds
 
     facts = manifest_facts(manifest)
     if protocol != "origins":
         return StudyPlan(name, protocol, strategies, profile, facts)
+    check_folds(manifest, manifest.info.folds, profile.folds)
     left_out = manifest_origin_folds(manifest).origins
     return StudyPlan(name, protocol, strategies, replace(profile, folds=len(left_out)), facts, left_out)
 
@@ -204,11 +207,12 @@ def study_places(request: CrossValidateRequest, profile: Profile) -> StudyPlaces
         )
     images = request.data or (request.manifest,)
     folders = "-".join(folder.absolute().name for folder in images if folder is not None)  # the parser requires one
-    name = request.name or f"{folders}-{profile.name}"
+    default = f"{folders}-{profile.name}"
+    name = request.name or default + ORIGINS_SUFFIX * (request.protocol == "origins")
     runs, manifests = request.runs or RUNS, MANIFESTS
     if request.storage is not None:
         runs, manifests = request.storage / "runs", request.storage / "manifests"
-    manifest = request.manifest or manifests / name
+    manifest = request.manifest or manifests / (request.name or default)
     check_survives_job(runs, manifest)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError("Expected --name of letters, digits, '.', '_' and '-'.", received=repr(name))
@@ -253,19 +257,23 @@ def _run_study(
             failure = error
         count_study(job, study)
         record = study.folder.record()  # with the strategies of earlier runs
-        if plan.left_out:
+        if plan.left_out and failure is None:
             print(f"Shown in the report of a grouped study: cxr report --study … --origins {study.folder.root}")
-        elif not request.no_report and study.folder.complete(record.strategies, record.folds) == record.strategies:
+        elif (
+            not plan.left_out
+            and not request.no_report
+            and study.folder.complete(record.strategies, record.folds) == record.strategies
+        ):
             _write_report(request, places, study.folder.root)
         if failure is not None:  # after the report on the strategies that are complete
             raise failure
 
 
 def _write_report(request: CrossValidateRequest, places: StudyPlaces, study: Path, other: Path | None = None) -> None:
-    from pipelines.report import ReportRequest, write_study_report
+    from pipelines.report import STUDIES, ReportRequest, with_studies_beside, write_study_report
 
-    files = ReportRequest(study, places.manifest, request.imagenet_weights, other=other)
-    with local_copies(files, "study", "manifest", "other") as local:
+    files = with_studies_beside(ReportRequest(study, places.manifest, request.imagenet_weights, other=other))
+    with local_copies(files, *STUDIES) as local:
         write_study_report(local)
 
 

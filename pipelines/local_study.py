@@ -36,9 +36,15 @@ def is_study_result(file: str) -> bool:
     return is_not_lock(file) and folders[:1] not in (["tune"], ["champion"]) and not running
 
 
-FILES_OF: dict[str, Callable[[str], bool]] = dict.fromkeys(
-    ("study", "other", "beside", "origins", "origins_beside"), is_study_result
-)
+def is_pooled_result(file: str) -> bool:
+    """Return True for what a report reads of another study."""
+    return file in ("study.json", "predictions.parquet")
+
+
+FILES_OF: dict[str, Callable[[str], bool]] = {
+    "study": is_study_result,
+    **dict.fromkeys(("other", "beside", "origins", "origins_beside"), is_pooled_result),
+}
 """Which files are copied, by field of a request; all files for other fields."""
 
 

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 MANIFESTS, RUNS, REGISTRY = Path("data/manifests"), Path("runs"), Path("registry")
 """Where manifests, studies and bundles are unless an option names another place."""
+ORIGINS_SUFFIX = "-origins"
+"""End of the name of the study with the protocol origins, beside the one whose report shows it."""
 
 
 def parse_request(kind: type[T], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> T:

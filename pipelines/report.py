@@ -22,16 +22,18 @@ from cxr_platform.evaluation.report_inputs import ReportInputs, load_origins, lo
 from cxr_platform.evaluation.summary import summarize
 from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.progress import Progress
-from cxr_platform.storage.paths import absolute, is_remote
+from cxr_platform.storage.paths import absolute
 from pipelines.command import run_command
 from pipelines.local_study import NAME_THE_MANIFEST, local_copies, open_manifest_of
-from pipelines.options import StudyRequest, add_study_options, location, parse_request
+from pipelines.options import ORIGINS_SUFFIX, StudyRequest, add_study_options, location, parse_request
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
-PAPER_SUFFIX, ORIGINS_SUFFIX = "-paper", "-origins"
+PAPER_SUFFIX = "-paper"
+STUDIES = ("study", "manifest", "other", "beside", "origins", "origins_beside")
+"""The fields of `ReportRequest` that may be in an object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +67,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: ReportRequest) -> int:
     """Write `results.json` and `report/`, and print the answer; return 0."""
-    if is_remote(request.study):  # a local copy would have no study beside it
-        request = _with_studies_beside(request, read_study(request.study))
-    with local_copies(request, "study", "manifest", "other", "beside", "origins", "origins_beside") as local:
+    request = with_studies_beside(request)
+    with local_copies(request, *STUDIES) as local:
         write_study_report(local)
         if local.study != request.study:
             print(f"Uploaded to {request.study / 'report'}")
@@ -75,12 +76,15 @@ def run(request: ReportRequest) -> int:
 
 
 def write_study_report(request: ReportRequest) -> None:
-    """Write the report of a study in a local folder; print its five lines and the path of its page."""
+    """Write the report of a study in a local folder; print its five lines and the path of its page.
+
+    Studies beside it are those of `with_studies_beside`: a local copy of a study in a store has none beside it.
+    """
     with make_progress(sys.stderr) as progress:
         progress.message("Checking predictions")
         study = read_study(request.study)
         manifest = _matching_manifest(study, request.manifest, progress)
-        inputs = _load(_with_studies_beside(request, study), manifest, progress)
+        inputs = _load(request, manifest, progress)
         if manifest is not None:
             inputs = _with_evidence(request, inputs, manifest, progress)
         findings, sections = compose(inputs, progress)
@@ -126,22 +130,21 @@ def _matching_manifest(study: StudyRecord, named: Path | None, progress: Progres
     return manifest
 
 
-def _with_studies_beside(request: ReportRequest, study: StudyRecord) -> ReportRequest:
-    """Return `request` with the studies of other protocols beside its own, where it names none."""
-    paper, origins = request.study.name + PAPER_SUFFIX, request.study.name + ORIGINS_SUFFIX
-    if study.protocol == "paper":
-        paper = request.study.name.removesuffix(PAPER_SUFFIX)
-    if request.other is None and request.beside is None:
-        request = replace(request, beside=_study_beside(request.study, study, paper))
-    if request.origins is None and request.origins_beside is None and study.protocol == "grouped":
-        request = replace(request, origins_beside=_study_beside(request.study, study, origins))
+def with_studies_beside(request: ReportRequest) -> ReportRequest:
+    """Return `request` with the studies of other protocols that lie beside its own, where it names none."""
+    study, folder = read_study(request.study), absolute(request.study)
+    if request.other is None:
+        paper = folder.name.removesuffix(PAPER_SUFFIX) if study.protocol == "paper" else folder.name + PAPER_SUFFIX
+        request = replace(request, beside=_study_beside(folder, study, paper))
+    if request.origins is None and study.protocol == "grouped":
+        request = replace(request, origins_beside=_study_beside(folder, study, folder.name + ORIGINS_SUFFIX))
     return request
 
 
 def _study_beside(folder: Path, study: StudyRecord, name: str) -> Path | None:
     """Return the study of that `name` beside `folder`, if it has the same manifest and another protocol."""
-    candidate = absolute(folder).with_name(name)
-    if candidate == absolute(folder) or not (candidate / "predictions.parquet").is_file():
+    candidate = folder.with_name(name)
+    if candidate == folder or not (candidate / "predictions.parquet").is_file():
         return None
     try:
         other = read_study(candidate)

@@ -89,6 +89,15 @@ def load_origin_predictions(folder: Path, study: StudyRecord) -> pd.DataFrame:
         raise PredictionsError(
             f"{path}: expected each image once per strategy and fold.", received=_images(duplicates), advice=REBUILD
         )
+    for fold, rows in frame.groupby("fold"):
+        images = rows["image_id"].value_counts()
+        incomplete = rows[rows["image_id"].isin(images[images < len(study.strategies)].index)]
+        if len(incomplete):
+            raise PredictionsError(
+                f"{path}: expected the same images of fold {fold} for every strategy.",
+                received=f"some strategies lack {_images(incomplete)}",
+                advice=RERUN,
+            )
     _check_agreement(path, frame, ("label", "group_id", "source"))
     origin = frame["source"].map(study.manifest.origin_of)
     return frame.assign(left_out=np.array(study.left_out, object)[frame["fold"]], origin=origin)

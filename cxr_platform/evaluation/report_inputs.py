@@ -110,8 +110,10 @@ def undertrained(trials: Iterable[TrialRecord | None]) -> tuple[str, ...]:
 
 
 def settings_that_differ(ours: StudyRecord, other: StudyRecord) -> list[str]:
-    """Return the names of the settings in which the profiles of two studies differ."""
-    return sorted(name for name, value in vars(ours.profile).items() if value != getattr(other.profile, name))
+    """Return the names of the settings that results depend on and in which the profiles of two studies differ."""
+    without = ("name", "resources")
+    profile = {name: value for name, value in vars(ours.profile).items() if name not in without}
+    return sorted(name for name, value in profile.items() if value != getattr(other.profile, name))
 
 
 def manifest_images(manifest: Manifest) -> ManifestImages:
@@ -161,6 +163,12 @@ def load_origins(folder: Path, study: StudyRecord, predictions: Predictions) -> 
     """Return the study of the same images with the protocol origins; raise `StudyError` if it is none."""
     origins = _read_of_same_manifest(folder, study)
     frame = load_origin_predictions(folder, origins)
+    if origins.manifest.origins != study.manifest.origins:
+        raise StudyError(
+            f"Expected {folder} to join the same sources to origins as {study.name!r}.",
+            received=f"{origins.manifest.origins} and {study.manifest.origins}",
+            advice=f"Run the command of {study.name!r} again: it takes over the origins, and trains nothing anew.",
+        )
     _check_same_images(folder, study, set(frame["image_id"]) - set(predictions.image_id))
     return origins, frame
 
@@ -171,7 +179,7 @@ def _read_of_same_manifest(folder: Path, study: StudyRecord) -> StudyRecord:
         raise StudyError(
             f"Expected {folder} to be on the manifest {study.manifest.content_hash}, like {study.name!r}.",
             received=other.manifest.content_hash,
-            advice="Protocols can be compared only on the same images: make cv-all PROTOCOL=both runs both.",
+            advice="Protocols can be compared only on the same images: PROTOCOL=both, or origins, runs them.",
         )
     return other
 

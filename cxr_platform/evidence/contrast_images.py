@@ -9,6 +9,7 @@ from cxr_platform.domain.predictions import CONTRAST_SCHEMA, probability_columns
 from cxr_platform.errors import NotPossible
 from cxr_platform.evidence.fold_networks import fold_networks, images_for, letterboxed_images
 from cxr_platform.evidence.open_study import OpenStudy
+from cxr_platform.training.data import fold_column
 from cxr_platform.training.trial import predict_images
 
 KEYS = ("image_id", "source_path", "group_id", "source", "label", "finding")
@@ -21,8 +22,8 @@ def contrast_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     Raise `NotPossible` if the manifest has none, `WeightsError` if a strategy needs ImageNet weights that cannot be
     found.
     """
-    fold_column = f"fold_{opened.study.protocol}"
-    table = opened.manifest.table([*KEYS, "width", "height", "role", fold_column])
+    column = fold_column(opened.study.protocol)
+    table = opened.manifest.table([*KEYS, "width", "height", "role", column])
     is_contrast = np.array(table["role"].to_pylist()) == "contrast"
     if not is_contrast.any():
         raise NotPossible(
@@ -31,7 +32,7 @@ def contrast_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             advice='Add a collection that has some, or set contrast = "all" under [intake.selection] of the profile.',
         )
     facts = table.filter(pa.array(is_contrast))
-    pixels, folds = letterboxed_images(opened, is_contrast, "contrast images"), facts[fold_column].to_numpy()
+    pixels, folds = letterboxed_images(opened, is_contrast, "contrast images"), facts[column].to_numpy()
     sides = facts["width"].to_numpy(), facts["height"].to_numpy()
     parts, strategies = [], opened.study.strategies
     for done, strategy in enumerate(strategies, 1):

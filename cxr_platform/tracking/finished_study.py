@@ -108,6 +108,12 @@ class FinishedStudy:
 def read_finished_study(folder: Path) -> FinishedStudy:
     """Read the study in `folder`; raise `StudyError` if it has no report or a damaged trial."""
     study = read_study(folder)
+    if study.protocol == "origins":
+        raise StudyError(
+            "Expected a study that has a report of its own, with the protocol grouped or paper.",
+            received=f"{folder}, which leaves origins out",
+            advice="Log the study whose report shows it.",
+        )
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         (folder / "report" / "index.html").stat()

@@ -1,7 +1,7 @@
 """The study images of a manifest as arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,8 @@ class StudyData(ImagesInFolds):
     def part(self, rows: NDArray[Any]) -> "StudyData":
         """Return the images of `rows`, in memory."""
         columns = (self.labels, self.folds, self.image_ids, self.group_ids, self.sources, self.source_paths)
-        return StudyData(self.images[rows], *(column[rows] for column in columns))
+        folds = None if self.origin_folds is None else self.origin_folds.of(rows)
+        return replace(StudyData(self.images[rows], *(column[rows] for column in columns)), origin_folds=folds)
 
 
 IN_MEMORY_BYTES = 2**29
@@ -86,13 +87,7 @@ def load_study_data(
     study = np.array(table["role"].to_pylist()) == "study"
     assigned = table[fold_column(protocol)].to_numpy()[study].astype(int)
     origin_folds = manifest_origin_folds(manifest).of(study) if protocol == "origins" else None
-    present = len(np.unique(assigned)) if origin_folds is None else len(origin_folds.origins)
-    if present != folds:
-        raise FoldError(
-            f"Expected a manifest split into {folds} folds.",
-            received=f"{present} in {manifest.folder}",
-            advice=f"Build it again with FOLDS={folds} (make manifest), or run the study with FOLDS={present}.",
-        )
+    check_folds(manifest, len(np.unique(assigned)) if origin_folds is None else len(origin_folds.origins), folds)
     return StudyData(
         images=_images(manifest, study, input_size, cache_gib),
         labels=np.array([class_index(label) for label in _strings(table, "label")[study]]),
@@ -104,6 +99,16 @@ def load_study_data(
         views=load_view_images(manifest, protocol, input_size, views) if views else None,
         origin_folds=origin_folds,
     )
+
+
+def check_folds(manifest: "Manifest", present: int, folds: int) -> None:
+    """Raise `FoldError` if the manifest is split into another number of folds than a study has."""
+    if present != folds:
+        raise FoldError(
+            f"Expected a manifest split into {folds} folds.",
+            received=f"{present} in {manifest.folder}",
+            advice=f"Build it again with FOLDS={folds} (make manifest), or run the study with FOLDS={present}.",
+        )
 
 
 def fold_column(protocol: Protocol) -> str:

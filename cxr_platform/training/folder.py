@@ -140,7 +140,7 @@ class StudyFolder:
         content_hash = known.manifest.content_hash
         if protocol == "origins":  # as many folds as origins, whatever the profile says
             profile = replace(profile, folds=known.folds)
-        self._check_identity(known, study_identity(profile, protocol, content_hash))
+        self._check_identity(known, study_identity(profile, protocol, content_hash, left_out=known.left_out))
         return content_hash
 
     def set_precision(self, precision: Precision) -> None:

@@ -57,7 +57,8 @@ def manifest_origin_folds(manifest: "Manifest") -> OriginFolds:
     `NotPossible` with fewer than `FEWEST` such origins.
     """
     table = manifest.table(["role", "source", "label", "group_id", "fold_grouped"])
-    roles, groups = (np.array(table[name].to_pylist()) for name in ("role", "group_id"))
+    roles = np.array(table["role"].to_pylist())
+    groups = np.unique(np.array(table["group_id"].to_pylist()), return_inverse=True)[1]
     labels = np.array(table["label"].to_pylist(), object)  # of a contrast image None
     origins = np.array([manifest.info.origins.get(source, source) for source in table["source"].to_pylist()])
     parts, count = table["fold_grouped"].to_numpy(), manifest.info.folds
@@ -77,10 +78,11 @@ def manifest_origin_folds(manifest: "Manifest") -> OriginFolds:
                 train.append(fit)
                 break
     if len(left_out) < FEWEST:
+        possible = ", ".join(left_out) or "none"
         raise NotPossible(
             f"Expected at least {FEWEST} origins (hospitals or publications) for the protocol origins, without each of "
             f"which {POSITIVE_CLASS} and another class are left to train on.",
-            received=f"{len(left_out)} of {', '.join(np.unique(origins[study]))}",
-            advice=f"Add images of {POSITIVE_CLASS} from another hospital, or choose another PROTOCOL.",
+            received=f"{possible} of {', '.join(np.unique(origins[study]))}",
+            advice=f"Add images of {POSITIVE_CLASS}, and of others, from another hospital, or choose another PROTOCOL.",
         )
     return OriginFolds(tuple(left_out), np.stack(test), np.stack(train))

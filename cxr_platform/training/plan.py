@@ -1,7 +1,7 @@
 """The plan of a study: strategies × folds over one manifest, with one profile."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cxr_platform.config import Profile, Protocol, View, differences
@@ -52,13 +52,15 @@ class StudyPlan:
 
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for finished trials to count."""
-        return study_identity(self.profile, self.protocol, self.manifest.content_hash, self.strategies)
+        return study_identity(
+            self.profile, self.protocol, self.manifest.content_hash, self.strategies, left_out=self.left_out
+        )
 
     def trial_identity(self, key: TrialKey) -> dict[str, Any]:
         """Return all that the weights of a trial depend on; those of a champion do not depend on the folds."""
-        left_out = ("protocol", "folds") if key.fold == NO_FOLD else ()
-        identity = study_identity(self.profile, self.protocol, self.manifest.content_hash, (key.strategy,))
-        settings = {name: value for name, value in identity.items() if name not in left_out}
+        absent = ("protocol", "folds") if key.fold == NO_FOLD else ()
+        identity = replace(self, strategies=(key.strategy,)).identity()
+        settings = {name: value for name, value in identity.items() if name not in absent}
         return {"strategy": key.strategy, **settings}
 
 
@@ -69,21 +71,28 @@ def planned_trials(profile: Profile, strategies: Sequence[str]) -> list[TrialKey
 
 
 def study_identity(
-    profile: Profile, protocol: Protocol, content_hash: str, strategies: Collection[str] = ()
+    profile: Profile,
+    protocol: Protocol,
+    content_hash: str,
+    strategies: Collection[str] = (),
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return all that the results of trials of `strategies` depend on, as plain values.
 
     Neither the resources nor the path of the manifest are part of it; the content hash covers the intake settings.
     `robust` is absent where no trial uses it: it is no difference for a study to which that strategy is added.
+    `left_out` is there for the protocol origins alone: the names decide which fold leaves which origin out.
     `precision` is absent where `training.precision` is "auto": the engine adds what that means on the devices of the
     study (`StudyFolder.set_precision`).
     """
-    left_out = ("name", "resources", "intake", *(() if ROBUST in strategies else ("robust",)))
-    settings = {key: value for key, value in profile.to_dict().items() if key not in left_out}
+    absent = ("name", "resources", "intake", *(() if ROBUST in strategies else ("robust",)))
+    settings = {key: value for key, value in profile.to_dict().items() if key not in absent}
     if "robust" in settings:
         settings["robust"]["views"] = list(settings["robust"]["views"])  # as JSON has them
     precision = settings["training"].pop("precision")
-    known = {} if precision == "auto" else {"precision": precision}
+    known: dict[str, Any] = {} if precision == "auto" else {"precision": precision}
+    if left_out:
+        known["left_out"] = list(left_out)
     return {"protocol": protocol, "manifest": content_hash, "backend": keras_backend(), **known, **settings}
 
 

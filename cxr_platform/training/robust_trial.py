@@ -57,8 +57,11 @@ def robust_training_rows(images: ViewImages, fold: int, config: RobustConfig) ->
     train = fitting_rows(images.labels, images.origins, images.rows_outside(fold), config)
     if train is None:
         where = " of one origin" if config.last_layer == "within" else ""
+        without = (
+            f"outside fold {fold}" if images.origin_folds is None else f"without {images.origin_folds.origins[fold]}"
+        )
         raise NotPossible(
-            f"Expected images with Covid19 and others{where} outside fold {fold} to fit the head of robust to.",
+            f"Expected images with Covid19 and others{where} {without} to fit the head of robust to.",
             received=f"origins {', '.join(np.unique(images.origins))}",
             advice="Add such images, or leave robust out of the strategies.",
         )

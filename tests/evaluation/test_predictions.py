@@ -256,3 +256,10 @@ def test_an_image_twice_without_one_origin_is_named(tmp_path: Path) -> None:
     folder, study = origin_study(tmp_path, pd.concat([frame, frame.head(1)]))
     with pytest.raises(PredictionsError, match=r"once per strategy and fold. Received: 1 image \(image-0000\)"):
         load_origin_predictions(folder, study)
+
+
+def test_an_image_that_one_strategy_lacks_in_a_fold_is_named(tmp_path: Path) -> None:
+    frame = origin_predictions({"scratch": {}, "off-the-shelf": {}})
+    folder, study = origin_study(tmp_path, frame.iloc[:-1])
+    with pytest.raises(PredictionsError, match=r"same images of fold 1.*some strategies lack 1 image \(image-0199\)"):
+        load_origin_predictions(folder, study)

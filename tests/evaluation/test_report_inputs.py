@@ -171,5 +171,7 @@ def test_a_study_that_leaves_origins_out_of_other_images_is_rejected(study, tmp_
     folder = origin_study.write_origin_study(tmp_path / "t-origins", origin_study.predictions({"scratch": {}}))
     with pytest.raises(StudyError, match="images that only one of them has"):
         load_report_inputs(study, origins_folder=rewritten(folder, manifest_study_images=340))
+    with pytest.raises(StudyError, match="join the same sources to origins"):
+        load_report_inputs(study, origins_folder=rewritten(folder, manifest_origins={"west": "east"}))
     with pytest.raises(StudyError, match="on the manifest b3f0c4de"):
         load_report_inputs(study, origins_folder=rewritten(folder, manifest_content_hash="other"))

@@ -182,6 +182,22 @@ def test_the_study_beside_it_that_leaves_origins_out_is_shown(study, evidence):
     assert evidence.origins == ["test-origins", "test-origins"]
 
 
+def test_studies_beside_the_working_directory_are_found(study, evidence, monkeypatch):
+    origins_beside(study)
+    monkeypatch.chdir(study)
+    manifest = str(study.parent.parent / MANIFESTS / "manifest")
+    assert main(["--study", ".", "--manifest", manifest]) == 0
+    assert evidence.origins == ["test-origins"]
+
+
+def test_a_study_in_a_store_that_leaves_origins_out_is_shown(study, evidence):
+    origins, runs = origins_beside(study), parse_path("memory://origins/runs")
+    for folder in (study, origins):
+        upload_folder(folder, runs / folder.name, "study.json")
+    assert main(["--study", "memory://origins/runs/test"]) == 0
+    assert evidence.origins == ["test-origins"]
+
+
 def test_a_study_that_leaves_no_origin_out_is_left_out_beside_it_and_an_error_if_named(study, evidence, capsys):
     rewritten(origins_beside(study), protocol="paper")
     assert main(["--study", str(study)]) == 0

@@ -7,6 +7,7 @@ import pytest
 
 from cxr_platform.errors import StudyError
 from cxr_platform.tracking.finished_study import read_finished_study
+from tests.evaluation.stored import rewritten
 from tests.tracking.builders import LOSSES, RESULTS, make_study
 
 
@@ -77,3 +78,8 @@ def test_a_study_without_report_is_an_error_with_advice(tmp_path):
 
     with pytest.raises(StudyError, match="cxr report --study"):
         read_finished_study(study)
+
+
+def test_a_study_that_leaves_origins_out_has_no_report_of_its_own(tmp_path):
+    with pytest.raises(StudyError, match="whose report shows it"):
+        read_finished_study(rewritten(make_study(tmp_path / "test"), protocol="origins"))

@@ -92,3 +92,13 @@ def test_each_cut_is_below_the_trained_blocks_and_scratch_has_none() -> None:
         "block_5",
     )
     assert cuts_of(("off-the-shelf", "robust")) == ("features", "views")
+
+
+def test_the_origins_left_out_are_part_of_the_identity_as_they_decide_which_fold_leaves_which_out() -> None:
+    before = replace(plan(), protocol="origins", left_out=("a", "b", "c"))
+    after = replace(before, left_out=("a", "a hospital", "b"))
+    assert identity_differences(json.loads(json.dumps(before.identity())), after.identity()) == [
+        "left_out: ['a', 'b', 'c'] → ['a', 'a hospital', 'b']"
+    ]
+    assert before.trial_identity(TrialKey("scratch", 1))["left_out"] == ["a", "b", "c"]
+    assert "left_out" not in plan().identity()

@@ -14,6 +14,7 @@ from cxr_platform.evidence.robust_ablation import AblationData, head_probabiliti
 from cxr_platform.labels import class_index
 from cxr_platform.models.robust_network import build_robust_network
 from cxr_platform.training import engine_local
+from cxr_platform.training.origin_folds import OriginFolds
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.robust_head import CONTRAST
@@ -107,6 +108,10 @@ def test_a_head_within_origins_needs_one_with_both_sides() -> None:
     features = ViewFeatures(np.zeros((len(views.labels), 2, 4), "float16"))
     with pytest.raises(NotPossible, match="Covid19 and others of one origin outside fold 1"):
         robust_trial_data(replace(views, origins=origins), features, 1, RobustConfig(last_layer="within"))
+    folds = OriginFolds(("here", "there"), views.folds == [[0], [1]], views.folds != [[0], [1]])
+    left_out = replace(views, origins=origins, origin_folds=folds)
+    with pytest.raises(NotPossible, match="Covid19 and others of one origin without there"):
+        robust_trial_data(left_out, features, 1, RobustConfig(last_layer="within"))
 
 
 def robust_study(folder: Path, *strategies: str, **robust: object) -> StudyRun:

@@ -1,6 +1,6 @@
 """Origin by origin: Covid19 of each ranked against the other images of each, with one left out of training."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,7 +74,12 @@ def render(inputs: ReportInputs, results: HospitalResults) -> Section:
     pairs, robust = results.whole_image, results.robust
     if not pairs:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
-    lead = [_summary_sentence(pairs), METHOD, *sampled_sentence(inputs), *_impossible_sentence(inputs, pairs)]
+    lead = [
+        _summary_sentence(pairs),
+        METHOD,
+        *sampled_sentence(inputs),
+        *not_left_out(inputs, {p.left_out for p in pairs}),
+    ]
     if robust:
         lead += [ROBUST_METHOD, _summary_sentence(robust)]
     shown = [part for part in (pairs, robust) if part]
@@ -122,11 +127,10 @@ def _summary_sentence(pairs: Sequence[HospitalPair]) -> str:
     return f"{start} of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
 
 
-def _impossible_sentence(inputs: ReportInputs, pairs: Sequence[HospitalPair]) -> list[str]:
+def not_left_out(inputs: ReportInputs, tested: Collection[str]) -> list[str]:
     """Name origins that could not be left out: without them there is no Covid19, or nothing else, to train on."""
-    tested = {pair.left_out for pair in pairs}
     present = {source for by_source in inputs.results.origin_counts.values() for source in by_source}
-    missing = sorted(present - tested)
+    missing = sorted(present - {*tested})
     reason = f"without it no {POSITIVE_CLASS}, or nothing else, is left to train on"
     return [f"Not left out, because {reason}: {joined(missing)}."] if missing else []
 

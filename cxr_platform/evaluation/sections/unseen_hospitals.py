@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES, ordered
 from cxr_platform.evaluation.finding_clauses import pair_text, worst_pair
-from cxr_platform.evaluation.findings import HospitalPair
-from cxr_platform.evaluation.formatting import count, joined, rate, text
+from cxr_platform.evaluation.findings import SMALL, HospitalPair
+from cxr_platform.evaluation.formatting import bounds, count, joined, rate, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs, settings_that_differ
-from cxr_platform.evaluation.sections.hospitals import matrix
+from cxr_platform.evaluation.sections.hospitals import matrix, not_left_out
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.unseen_hospitals import UnseenHospitals, unseen_hospitals
 from cxr_platform.evaluation.table import Row, Table
@@ -19,21 +20,24 @@ from cxr_platform.labels import POSITIVE_CLASS
 NAME, TITLE = "unseen_hospitals", "Every strategy at hospitals it never saw"
 
 ABSENT = (
-    "No strategy was trained with a hospital left out. make study PROTOCOL=origins trains each of them once without "
-    "each origin, and this report shows it when it is written again."
+    "No strategy was trained with a hospital left out. With Covid19 and other classes from several hospitals, make "
+    "study PROTOCOL=origins trains each of them once without each, and this report shows it when it is written again."
 )
 METHOD = (
     "Each strategy was trained once without each origin, a hospital or a publication: on the images of the others but "
     "those of one fold. Its images and that fold are ranked by the same network. Every figure but the AUCs is of the "
-    "images left out, by the most probable class."
+    "images left out, by the most probable class. Without an origin there are also fewer images to train on, which "
+    "counts as part of the change. Collections of cases from the web are no hospitals, and two of them may share "
+    "images of one publication."
 )
 NOTE = (
     f"AUC: {POSITIVE_CLASS} of each origin against the other images of each, one of the two left out of training; mean "
-    "of the pairs, the worst pair, and how many pairs are significantly ranked the wrong way round. Sensitivity, "
-    f"specificity and accuracy in percent: images of the origins left out ({POSITIVE_CLASS} for the first two; the "
-    "accuracy is of images whose class other origins have). Change: that accuracy minus the one of the same images in "
-    "the folds of the study itself, in points. Intervals over patients; they do not include the variation between "
-    "hospitals or training runs."
+    f"of the pairs with {SMALL} patients or more on both sides, if there are any, the worst of these, and how many "
+    "pairs are significantly ranked the wrong way round (after Holm's correction over all pairs of a strategy). "
+    f"Sensitivity, specificity and accuracy in percent: images of the origins left out ({POSITIVE_CLASS} for the first "
+    "two; the accuracy is of images whose class other origins have). Change: that accuracy minus the one of the same "
+    "images in the folds of the study itself, in points. Intervals over patients; they do not include the variation "
+    "between hospitals or training runs."
 )
 COLUMNS = (
     "mean AUC",
@@ -49,7 +53,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class UnseenResults:
-    """Figures of each strategy, the winner first; `leading` are the winner's pairs, which the first page repeats."""
+    """Figures of each strategy, the winner first; `leading` are the winner's pairs, which the first page repeats.
+
+    They are empty if these networks were trained with other settings than those of the study.
+    """
 
     strategies: tuple[UnseenHospitals, ...] = ()
     leading: tuple[HospitalPair, ...] = ()
@@ -62,7 +69,7 @@ def compute(inputs: ReportInputs) -> UnseenResults:
     winner, frame = inputs.results.decision.winner, inputs.origins[1]
     found = unseen_hospitals(frame, inputs.predictions, inputs.results.origin_counts, winner, study_seed(inputs.study))
     names = sorted(ordered(found), key=lambda name: name != winner)
-    leading = found[winner].pairs if winner in found else ()
+    leading = found[winner].pairs if winner in found and not _differences(inputs) else ()
     return UnseenResults(tuple(found[name] for name in names), leading)
 
 
@@ -70,11 +77,15 @@ def render(inputs: ReportInputs, results: UnseenResults) -> Section:
     """Show the table of strategies, with a matrix of origins for each behind a disclosure."""
     if inputs.origins is None or not results.strategies:
         return Section(NAME, TITLE, absent=ABSENT)
-    first = results.strategies[0]
+    first, left_out = results.strategies[0], inputs.origins[0].left_out
     return Section(
         NAME,
         TITLE,
-        lead=(_sentence(first), f"Left out in turn: {joined(inputs.origins[0].left_out)}. {METHOD}"),
+        lead=(
+            _sentence(first),
+            f"Left out in turn: {joined(left_out)}. {METHOD}",
+            *not_left_out(inputs, left_out),
+        ),
         tables=(_table(inputs, results.strategies),),
         folded=tuple(
             matrix(
@@ -92,28 +103,25 @@ def render(inputs: ReportInputs, results: UnseenResults) -> Section:
 
 
 def _sentence(found: UnseenHospitals) -> str:
-    change = "" if found.change.value is None else f", {_points(found)} than in the study's own folds"
-    title = TITLES[found.strategy]
-    images = count(found.images, "image", "images")
     accuracy = (
-        f"{title} assigns {rate(found.accuracy)} of {images} of hospitals that it never saw the right one of seven "
-        f"classes{change}."
+        f"{TITLES[found.strategy]} gives the right one of seven classes to {rate(found.accuracy)} of "
+        f"{count(found.images, 'image', 'images')} of hospitals that it never saw, of classes that other hospitals "
+        f"have too{_change_clause(found.change)}."
     )
     if not found.pairs:
         return accuracy
-    return (
-        f"{accuracy} Its mean AUC of {count(len(found.pairs), 'pair', 'pairs')} of origins is {text(found.mean)}; the "
-        f"worst is {pair_text(worst_pair(found.pairs))}."
-    )
+    pairs, worst = count(len(found.pairs), "pair", "pairs"), pair_text(worst_pair(found.pairs))
+    return f"{accuracy} Its mean AUC over {pairs} of origins is {text(found.mean)}; the worst is {worst}."
 
 
-def _points(found: UnseenHospitals) -> str:
-    change = found.change
-    assert change.value is not None
-    size = f"{text(abs(change.value))} points {'more' if change.value > 0 else 'less'}"
-    return (
-        size if change.low is None else f"{size} ({text(change.low, signed=True)} to {text(change.high, signed=True)})"
-    )
+def _change_clause(change: Interval) -> str:
+    if change.value is None:
+        return ""
+    if round(change.value, 2) == 0:
+        return ", as many as in the study's own folds"
+    interval = "" if change.low is None else f" ({bounds(change)})"
+    more = "more" if change.value > 0 else "less"
+    return f", {text(abs(change.value))} points {more}{interval} than in the study's own folds"
 
 
 def _differences(inputs: ReportInputs) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 `statistics.unseen_origins` is the stricter measure of `cxr benchmark robust`, for which both are left out.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,28 @@ from cxr_platform.labels import POSITIVE_CLASS
 SCORE = f"p_{POSITIVE_CLASS}"
 
 
+@dataclass(frozen=True, eq=False)
+class PairRows:
+    """Origins of the Covid19 images and of the others, the one left out, and the row numbers of all images."""
+
+    positive: str
+    negative: str
+    left_out: str
+    rows: Array
+
+
 def hospital_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> tuple[HospitalPair, ...]:
     """Return every pair of origins of which one was left out; `frame` has the columns of the evidence part.
 
     `strategy` made its predictions, or a simple classifier if it is empty.
     """
-    pairs = [_pair(pair, frame, seed, strategy) for pair in rows_of_pairs(frame)]
+    return with_corrected_p(
+        [hospital_pair(frame, pair, pair_auc(frame, pair, seed), strategy) for pair in pairs_of(frame)]
+    )
+
+
+def with_corrected_p(pairs: Sequence[HospitalPair]) -> tuple[HospitalPair, ...]:
+    """Return the pairs with their p values after Holm's correction over all of them."""
     corrected = holm(np.array([p_reversed(pair.auc) for pair in pairs]))
     return tuple(replace(pair, p_reversed=float(p)) for pair, p in zip(pairs, corrected, strict=True))
 
@@ -43,11 +59,8 @@ def p_reversed(auc: Interval) -> float:
     return float(2 * norm.sf((0.5 - auc.value) / error))
 
 
-def rows_of_pairs(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, Array]]:
-    """Yield origin left out, origin of the Covid19 images, origin of the others, and the row numbers of a pair.
-
-    Row numbers are those of `frame`; a pair with one side only is left out.
-    """
+def pairs_of(frame: pd.DataFrame) -> Iterator[PairRows]:
+    """Yield every pair of origins of which one was left out, and that has images on both sides."""
     origins, left_out = frame["origin"].to_numpy(object), frame["left_out"].to_numpy(object)
     positive = (frame["label"] == POSITIVE_CLASS).to_numpy()
     for missing in sorted(set(left_out)):
@@ -56,23 +69,29 @@ def rows_of_pairs(frame: pd.DataFrame) -> Iterator[tuple[str, str, str, Array]]:
             for first, second in dict.fromkeys([(missing, origin), (origin, missing)]):
                 sides = (here & positive & (origins == first), here & ~positive & (origins == second))
                 if all(side.any() for side in sides):
-                    yield str(missing), str(first), str(second), np.flatnonzero(sides[0] | sides[1])
+                    yield PairRows(str(first), str(second), str(missing), np.flatnonzero(sides[0] | sides[1]))
 
 
-def _pair(pair: tuple[str, str, str, Array], frame: pd.DataFrame, seed: int, strategy: str) -> HospitalPair:
-    left_out, first, second, rows = pair
-    members = frame.iloc[rows]
-    positive = (members["label"] == POSITIVE_CLASS).to_numpy()
-    group, part = members["group_id"].to_numpy(object), members["part"].to_numpy(object)
-    sides = (members[positive], members[~positive])
+def hospital_pair(frame: pd.DataFrame, pair: PairRows, auc: Interval, strategy: str) -> HospitalPair:
+    """Return the pair with its numbers of images and patients."""
+    members = frame.iloc[pair.rows]
+    sides = [side for _, side in members.groupby(members["label"] == POSITIVE_CLASS)]
     return HospitalPair(
-        first,
-        second,
-        left_out,
-        images=sides[0]["image_id"].nunique(),
-        others=sides[1]["image_id"].nunique(),
+        pair.positive,
+        pair.negative,
+        pair.left_out,
+        images=sides[1]["image_id"].nunique(),
+        others=sides[0]["image_id"].nunique(),
         groups=min(side["group_id"].nunique() for side in sides),
-        # Scores of different classifiers are not on one scale: images are ranked within each.
-        auc=paired_auc(members[SCORE].to_numpy(float), positive, ~positive, part, Bootstrap(group, seed=seed)),
+        auc=auc,
         strategy=strategy,
     )
+
+
+def pair_auc(frame: pd.DataFrame, pair: PairRows, seed: int) -> Interval:
+    """Return the AUC of a pair, with its interval by bootstrap over the patients of the pair."""
+    members = frame.iloc[pair.rows]
+    positive, part = (members["label"] == POSITIVE_CLASS).to_numpy(), members["part"].to_numpy(object)
+    bootstrap = Bootstrap(members["group_id"].to_numpy(object), seed=seed)
+    # Scores of different classifiers are not on one scale: images are ranked within each.
+    return paired_auc(members[SCORE].to_numpy(float), positive, ~positive, part, bootstrap)

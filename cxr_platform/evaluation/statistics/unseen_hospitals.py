@@ -10,14 +10,11 @@ import pandas as pd
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import HospitalPair
-from cxr_platform.evaluation.predictions import POSITIVE, Predictions
+from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
-from cxr_platform.evaluation.statistics.hospitals import SCORE, hospital_pairs, rows_of_pairs
-from cxr_platform.evaluation.statistics.unseen_origins import PairScores, areas_of, mean_difference
+from cxr_platform.evaluation.statistics.hospitals import SCORE, hospital_pair, pair_auc, pairs_of, with_corrected_p
+from cxr_platform.evaluation.statistics.unseen_origins import PairScores, areas_of
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
-
-Scored = dict[tuple[str, str, str], PairScores]
-"""Origin left out, origin of the Covid19 images, origin of the others → scores of the images of both."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +22,9 @@ class UnseenHospitals:
     """One strategy's networks, each trained without an origin, on the images of that origin.
 
     `pairs` of origins have `mean` as their mean AUC, which differs from that of the strategy compared with by
-    `difference`. Sensitivity and specificity of Covid19 at the most probable class are in percent; so is `accuracy`, of
-    the `images` whose class other origins have, and `change` in points: that accuracy minus the one of the same images
-    in the folds of the study itself.
+    `difference`; pairs that are `small` count for neither, unless all are. Sensitivity and specificity of Covid19 at
+    the most probable class are in percent; so is `accuracy`, of the `images` whose class other origins have, and
+    `change` in points: that accuracy minus the one of the same images in the folds of the study itself.
     """
 
     strategy: str
@@ -41,6 +38,15 @@ class UnseenHospitals:
     images: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Pairs of a strategy with the mean of their areas, and its replicates (R,)."""
+
+    pairs: tuple[HospitalPair, ...]
+    mean: float
+    replicates: Array
+
+
 def unseen_hospitals(
     frame: pd.DataFrame,
     own: Predictions,
@@ -51,39 +57,56 @@ def unseen_hospitals(
     """Return the figures of each strategy of `frame` (`predictions.load_origin_predictions`) by its name.
 
     `own` has the predictions of the study itself, `origin_counts` its images by class and origin. `difference` is to
-    the strategy `compared_with`, and undefined for itself or if it is not in `frame`. Intervals are over patients: a
-    strategy has one network for each origin, and the origins are not drawn again.
+    the strategy `compared_with`, and undefined for itself or if it is not in `frame`. Intervals are over patients, of
+    whom every strategy's replicates draw the same: a strategy has one network for each origin, and the origins are not
+    drawn again.
     """
-    frame = frame.assign(part=frame["fold"]).sort_values(["fold", "image_id"], kind="stable")
-    by_strategy = {str(name): rows.reset_index(drop=True) for name, rows in frame.groupby("strategy", sort=False)}
-    reference = _scored(by_strategy[compared_with]) if compared_with in by_strategy else {}
+    rows_of = dict(iter(frame.groupby("strategy", sort=False)))
+    reference = _ranked(compared_with, _in_order(rows_of[compared_with]), seed) if compared_with in rows_of else None
     found = {}
-    for name, rows in by_strategy.items():
-        scored, bootstrap = _scored(rows), Bootstrap(_images(rows)["group_id"].to_numpy(object), seed=seed)
-        areas, replicates = areas_of(scored, bootstrap)
-        found[name] = UnseenHospitals(
-            name,
-            hospital_pairs(rows, seed, name),
-            percentile_interval(float(areas.mean()), replicates.mean(axis=1), ratio=True),
-            mean_difference(scored, {} if name == compared_with else reference, bootstrap),
-            **_rates(name, rows[rows["origin"] == rows["left_out"]], own, origin_counts, seed),
-        )
+    for name, unordered in rows_of.items():
+        rows = _in_order(unordered)
+        ranked = reference if reference and name == compared_with else _ranked(name, rows, seed)
+        mean, difference = Interval(None, ratio=True), Interval(None, ratio=True, signed=True)
+        if ranked is not None:
+            mean = percentile_interval(ranked.mean, ranked.replicates, ratio=True)
+            if reference is not None and reference is not ranked:
+                gap, drawn = ranked.mean - reference.mean, ranked.replicates - reference.replicates
+                difference = percentile_interval(gap, drawn, ratio=True, signed=True)
+        unseen = rows[rows["origin"] == rows["left_out"]]
+        rates = _rates(name, unseen, own, origin_counts, seed)
+        found[name] = UnseenHospitals(name, ranked.pairs if ranked else (), mean, difference, **rates)
     return found
 
 
-def _images(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each image, sorted by its id."""
-    return rows.drop_duplicates("image_id").sort_values("image_id")
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one strategy in the order of folds and images, which is the same for all strategies."""
+    return rows.assign(part=rows["fold"]).sort_values(["fold", "image_id"]).reset_index(drop=True)
 
 
-def _scored(rows: pd.DataFrame) -> Scored:
-    """Return the scores of each pair; rows are positions in `_images`, which one bootstrap draws for all pairs."""
-    position = np.searchsorted(_images(rows)["image_id"].to_numpy(str), rows["image_id"].to_numpy(str))
+def _ranked(strategy: str, rows: pd.DataFrame, seed: int) -> _Ranked | None:
+    """Return the areas of all pairs, whose replicates are of the same patients; `None` without a pair."""
+    images = rows.drop_duplicates("image_id").sort_values("image_id")
+    position = np.searchsorted(images["image_id"].to_numpy(str), rows["image_id"].to_numpy(str))
     scores, positive = rows[SCORE].to_numpy(float), (rows["label"] == POSITIVE_CLASS).to_numpy()
-    return {
-        (left_out, first, second): PairScores(position[members], scores[members], positive[members])
-        for left_out, first, second, members in rows_of_pairs(rows)
+    members = list(pairs_of(rows))
+    if not members:
+        return None
+    scored = {
+        (pair.left_out, pair.positive, pair.negative): PairScores(
+            position[pair.rows], scores[pair.rows], positive[pair.rows]
+        )
+        for pair in members
     }
+    areas, replicates = areas_of(scored, Bootstrap(images["group_id"].to_numpy(object), seed=seed))
+    pairs = []
+    for column, pair in enumerate(members):
+        auc = percentile_interval(float(areas[column]), replicates[:, column], ratio=True)
+        if auc.low is None:  # of 0 or 1, or of very few patients
+            auc = pair_auc(rows, pair, seed)
+        pairs.append(hospital_pair(rows, pair, auc, strategy))
+    large = [column for column, pair in enumerate(pairs) if not pair.small] or list(range(len(pairs)))
+    return _Ranked(with_corrected_p(pairs), float(areas[large].mean()), replicates[:, large].mean(axis=1))
 
 
 def _rates(

@@ -61,7 +61,7 @@ def unseen_origins(scored: Mapping[Pair, PairScores], bootstrap: Bootstrap) -> U
 
 
 def mean_difference(
-    scored: Mapping[Key, PairScores], reference: Mapping[Key, PairScores], bootstrap: Bootstrap
+    scored: Mapping[Pair, PairScores], reference: Mapping[Pair, PairScores], bootstrap: Bootstrap
 ) -> Interval:
     """Return the mean area of the pairs minus that of the same pairs in `reference`, of the same patients.
 
