@@ -25,7 +25,7 @@ CHAPTERS: Mapping[str, Sequence[str]] = {
     "All strategies with intervals": ("intervals", "comparison", "leakage"),
     "Which classes may an image have?": ("prediction-sets",),
     "Hospital by hospital": (
-        *("unseen-hospitals", *(f"unseen-hospitals-{name}" for name in TITLES)),
+        *("unseen-hospitals", "unseen-hospitals-by-origin", *(f"unseen-hospitals-{name}" for name in TITLES)),
         *("hospitals", "hospitals-by-robust", "hospital-pairs", "hospital-pairs-by-robust", "left-out"),
     ),
     "Can the figures be believed?": (

@@ -39,6 +39,10 @@ NOTE = (
     "images in the folds of the study itself, in points. Intervals over patients; they do not include the variation "
     "between hospitals or training runs."
 )
+BY_ORIGIN_NOTE = (
+    "Percent of the images whose class other origins have. An origin with many images decides the figures over all "
+    "images left out: read both tables."
+)
 COLUMNS = (
     "mean AUC",
     "minus that of the best strategy",
@@ -86,7 +90,7 @@ def render(inputs: ReportInputs, results: UnseenResults) -> Section:
             f"Left out in turn: {joined(left_out)}. {METHOD}",
             *not_left_out(inputs, left_out),
         ),
-        tables=(_table(inputs, results.strategies),),
+        tables=(_table(inputs, results.strategies), _by_origin_table(inputs, results.strategies)),
         folded=tuple(
             matrix(
                 f"unseen-hospitals-{found.strategy}",
@@ -143,6 +147,20 @@ def _table(inputs: ReportInputs, strategies: Sequence[UnseenHospitals]) -> Table
         rows.append(Row((TITLES[found.strategy],), (*values, found.change), kind))
     title = "Each strategy at hospitals that its networks never saw"
     return Table("unseen-hospitals", title, ("Strategy",), COLUMNS, tuple(rows), NOTE, inputs.synthetic)
+
+
+def _by_origin_table(inputs: ReportInputs, strategies: Sequence[UnseenHospitals]) -> Table:
+    origins = tuple(strategies[0].by_origin)
+    rows = tuple(
+        Row(
+            (TITLES[found.strategy],),
+            tuple(found.by_origin[origin] for origin in origins),
+            "winner" * (found.strategy == inputs.results.decision.winner),
+        )
+        for found in strategies
+    )
+    title = "7-class accuracy on the images of each origin left out (%)"
+    return Table("unseen-hospitals-by-origin", title, ("Strategy",), origins, rows, BY_ORIGIN_NOTE, inputs.synthetic)
 
 
 def _values(found: UnseenHospitals) -> dict[str, Any]:

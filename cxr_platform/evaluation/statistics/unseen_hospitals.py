@@ -24,7 +24,8 @@ class UnseenHospitals:
     `pairs` of origins have `mean` as their mean AUC, which differs from that of the strategy compared with by
     `difference`; pairs that are `small` count for neither, unless all are. Sensitivity and specificity of Covid19 at
     the most probable class are in percent; so is `accuracy`, of the `images` whose class other origins have, and
-    `change` in points: that accuracy minus the one of the same images in the folds of the study itself.
+    `change` in points: that accuracy minus the one of the same images in the folds of the study itself. `by_origin` has
+    that accuracy for each origin left out, undefined where no other origin has any of its classes.
     """
 
     strategy: str
@@ -36,6 +37,7 @@ class UnseenHospitals:
     accuracy: Interval
     change: Interval
     images: int
+    by_origin: Mapping[str, Interval]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,4 +135,8 @@ def _rates(
         "accuracy": bootstrap.rate(predicted == label, elsewhere),
         "change": change,
         "images": int(elsewhere.sum()),
+        "by_origin": {
+            str(origin): bootstrap.rate(predicted == label, elsewhere & (unseen["left_out"] == origin).to_numpy())
+            for origin in sorted(unseen["left_out"].unique())
+        },
     }

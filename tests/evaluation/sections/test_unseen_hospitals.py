@@ -32,7 +32,9 @@ def rendered(made: ReportInputs) -> Section:
 
 def test_the_winner_comes_first_and_every_strategy_has_a_row_and_a_matrix(tmp_path: Path) -> None:
     section = rendered(inputs(tmp_path))
-    (table,) = section.tables
+    table, by_origin = section.tables
+    assert by_origin.columns == ("east", "west")
+    assert [value.value for value in by_origin.rows[0].values] == [100, 50]
     assert [(row.labels[0], row.kind) for row in table.rows] == [
         ("Training from scratch", "winner"),
         ("Off-the-shelf features", ""),

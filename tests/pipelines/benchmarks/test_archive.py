@@ -25,7 +25,7 @@ LARGE = [
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The module that is run in place of every stage, with its arguments."""
-    words = ["timeit", "-n", "1", "import os; block = os.urandom(2**26); __import__('time').sleep(1.5)"]
+    words = ["timeit", "-n", "1", "-r", "1", "import os; block = os.urandom(2**26); __import__('time').sleep(1.5)"]
     monkeypatch.setattr(archive, "draw", lambda *_: None)
     monkeypatch.setattr(archive, "_cache_use", lambda _: CacheUse(hits=3, misses=1).model_dump())
     monkeypatch.setattr(archive, "_command", lambda *_: words)
