@@ -1,11 +1,11 @@
 """Compare the off-the-shelf head of a study with a logistic regression on the same frozen features.
 
 Same images, same folds, same features (of the images without augmentation). A head whose accuracy is more than two
-points lower than the regression's is implemented or trained wrongly.
+points lower than the regression's is implemented or trained wrongly. The interval of the difference is over patients.
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from cxr_platform.config import Profile
 from cxr_platform.domain.study import read_study
 from cxr_platform.errors import StudyError
+from cxr_platform.evaluation.formatting import text
+from pipelines.benchmarks import write_result
 from pipelines.options import add_weights_option
 
 STRATEGY = "off-the-shelf"
@@ -25,11 +27,12 @@ STRATEGY = "off-the-shelf"
 
 @dataclass(frozen=True)
 class HeadRequest:
-    """A study that ran the off-the-shelf strategy, its manifest, and a file of ImageNet weights."""
+    """A study that ran the off-the-shelf strategy, its manifest, a file of ImageNet weights, and one for the result."""
 
     manifest: Path
     study: Path
     imagenet_weights: Path | None
+    json: Path | None = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +40,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="folder of the manifest of the study")
     parser.add_argument("--study", type=Path, required=True, help=f"folder of a study with the strategy {STRATEGY}")
     add_weights_option(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
 def run(request: HeadRequest) -> int:
     """Print both pooled 7-class accuracies and their difference; return 0."""
+    from cxr_platform.evaluation.predictions import load_predictions
+    from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
     from cxr_platform.manifest.store import open_manifest
     from cxr_platform.models.weights import find_weights, load_backbone_weights
     from cxr_platform.training.data import load_study_data
@@ -57,23 +63,37 @@ def run(request: HeadRequest) -> int:
         raise StudyError(f"Expected {request.study} to have run {STRATEGY}.", advice="Add it with STRATEGIES.")
     data = load_study_data(manifest, study.protocol, profile.folds, profile.model.input_size)
     weights = load_backbone_weights(find_weights(profile.model.alpha, request.imagenet_weights), profile.model.alpha)
-    regression = regression_accuracy(_features(profile, weights, np.asarray(data.images)), data.labels, data.folds)
-    head = _head_accuracy(request.study)
-    print(f"{len(data.labels)} images, {profile.folds} folds ({study.protocol}), {profile.model.input_size} px")
-    print(f"logistic regression on frozen features: {regression:.4f}")
-    print(f"off-the-shelf head:                     {head:.4f}  ({100 * (head - regression):+.2f} points)")
+    features = _features(profile, weights, np.asarray(data.images))
+    by_regression = regression_answers(features, data.labels, data.folds) == data.labels
+    predictions = load_predictions(request.study, study)  # in the order of image ids
+    regression = by_regression[np.argsort(data.image_ids)]
+    head = predictions.probability[STRATEGY].argmax(axis=1) == predictions.label
+    difference = study_bootstrap(study, predictions).difference(head, regression)
+    result = {
+        "images": len(head),
+        "folds": profile.folds,
+        "protocol": study.protocol,
+        "input_size": profile.model.input_size,
+        "regression": float(100 * regression.mean()),
+        "head": float(100 * head.mean()),
+        "difference": asdict(difference),
+    }
+    print(f"{result['images']} images, {profile.folds} folds ({study.protocol}), {profile.model.input_size} px")
+    print(f"logistic regression on frozen features: {result['regression']:.2f} %")
+    print(f"off-the-shelf head:                     {result['head']:.2f} %, {text(difference)} points")
+    if request.json is not None:
+        write_result(request.json, "head", result)
     return 0
 
 
-def regression_accuracy(features: NDArray[Any], labels: NDArray[Any], folds: NDArray[Any]) -> float:
-    """Return the pooled out-of-fold accuracy of scikit-learn's logistic regression on scaled features (N, F)."""
-    correct = 0
+def regression_answers(features: NDArray[Any], labels: NDArray[Any], folds: NDArray[Any]) -> NDArray[Any]:
+    """Return the out-of-fold answers (N,) of scikit-learn's logistic regression on scaled features (N, F)."""
+    answers = np.empty_like(labels)
     for fold in np.unique(folds):
         test = folds == fold
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        model.fit(features[~test], labels[~test])
-        correct += int((model.predict(features[test]) == labels[test]).sum())
-    return correct / len(labels)
+        answers[test] = model.fit(features[~test], labels[~test]).predict(features[test])
+    return answers
 
 
 def _features(profile: Profile, weights: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -82,11 +102,3 @@ def _features(profile: Profile, weights: Any, images: NDArray[np.uint8]) -> NDAr
     clean = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[0]
     backbone = FrozenBackbone(("features",), profile.model, weights)
     return backbone.activations(images, clean)["features"].astype("float32")
-
-
-def _head_accuracy(study: Path) -> float:
-    from cxr_platform.evaluation.metrics import evaluate
-    from cxr_platform.evaluation.predictions import load_predictions
-
-    evaluation = evaluate(load_predictions(study, read_study(study)), STRATEGY)
-    return float(evaluation.pooled.accuracy_7_class) / 100  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.formatting import text
 from pipelines.benchmarks import markdown_table
 from pipelines.benchmarks.growth import LINEAR
 from pipelines.benchmarks.serving import NO_HTTP, PLAIN, stages_text
@@ -162,6 +164,23 @@ def _growth(result: Result) -> Section:
     return Section("Growth", body, tuple(claims))
 
 
+def _head(result: Result) -> Section:
+    difference = Interval(**result["difference"])
+    body = markdown_table(
+        ["", "7-class accuracy (%)"],
+        [
+            ["logistic regression on the same features", text(result["regression"])],
+            ["off-the-shelf", text(result["head"])],
+            ["difference (points)", text(difference)],
+        ],
+    )
+    size = result["input_size"]
+    wanted = f"off-the-shelf at {size} px at least as accurate as a logistic regression on the same features"
+    claim = Claim(wanted, f"{text(difference)} points", (difference.value or 0) >= 0)
+    where = f"{result['images']:,} images, {result['folds']} folds ({result['protocol']})"
+    return Section(f"The off-the-shelf head at {size} px", f"{where}.\n\n{body}", (claim,))
+
+
 def _serving(result: Result) -> Section:
     clients = result["clients"]
     rows = [
@@ -205,5 +224,6 @@ SECTIONS: dict[str, Callable[[Result], Section]] = {
     "overhead": _overhead,
     "manifest": _manifest,
     "growth": _growth,
+    "head": _head,
     "serving": _serving,
 }
