@@ -15,6 +15,9 @@ from pipelines.benchmarks import large_study_sections, markdown_table, page_sect
 from pipelines.benchmarks.page_sections import Result, Section
 
 NOTES = "## Notes"
+TITLED = 2
+"""Sections of a page up to which its title names them."""
+
 SECTIONS = {**page_sections.SECTIONS, **large_study_sections.SECTIONS}
 
 
@@ -64,8 +67,10 @@ def page(results: Mapping[Path, Result]) -> str:
         for section in sections
         for claim in section.claims
     ]
+    headings = [section.heading for section in sections]
+    title = "; ".join(headings) if len(headings) <= TITLED else "Benchmarks"
     parts = [
-        f"# {sections[0].heading if len(sections) == 1 else 'Benchmarks'}, {' and '.join(dates)}",
+        f"# {title}, {' and '.join(dates)}",
         f"Measured with {hardware['processors']} × {hardware['processor']}, {gpus}; "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}. This page is written by "
         "`cxr benchmark page` from what each benchmark wrote with `--json`. "
