@@ -74,6 +74,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
     """Return the verdict on a study; every clause repeats numbers of a section."""
     reasons = [
         *_within_sources(findings),
+        *_unseen_hospitals(findings),
         *_chance(results, findings),
         *_external(results, findings),
         *_outside(findings, results.decision.winner),
@@ -94,6 +95,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
         or findings.outside
         or findings.left_out
         or findings.hospitals
+        or findings.unseen is not None
         or findings.within is not None
         or findings.lungs is not None
     ):
@@ -182,6 +184,17 @@ def _within_sources(findings: Findings) -> Iterator[Reason]:
         return
     compared = compared_text(within)
     yield Reason(f"{within_text(within)}{compared and ', '}{compared}", severe=within.falls)
+
+
+def _unseen_hospitals(findings: Findings) -> Iterator[Reason]:
+    """Severe if the winner's accuracy falls far at hospitals that were left out of training, a doubt if it falls."""
+    unseen = findings.unseen
+    if unseen is not None and unseen.falls:
+        yield Reason(
+            f"trained without a hospital, the winner gives {rate(unseen.accuracy)} of {unseen.images:,} images of that "
+            f"hospital their class, {text(abs(unseen.change.value or 0))} points less than when trained with it",
+            severe=unseen.falls_far,
+        )
 
 
 def _left_out(findings: Findings) -> Iterator[Reason]:

@@ -7,6 +7,7 @@ from cxr_platform.domain.interval import Interval
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 FEW_TRAINING_IMAGES = 50
+FAR = 10  # points of accuracy whose loss at other hospitals leaves a claim without support
 SMALL = 20  # images or patients of a figure; with fewer, one of them changes it by more than five points
 UNDERTRAINED = 0.05  # mean fall of the training loss from the third to the last quarter of the epochs
 OVERCONFIDENT = 1.05  # temperature; one closer to 1 changes a probability by at most a point
@@ -224,6 +225,28 @@ class HospitalPair:
 
 
 @dataclass(frozen=True)
+class UnseenImages:
+    """The winner's 7-class `accuracy`, in percent, on `images` of hospitals that were left out of its training.
+
+    `change` in points is to the same images in the study's own folds.
+    """
+
+    images: int
+    accuracy: Interval
+    change: Interval
+
+    @property
+    def falls(self) -> bool:
+        """True if the accuracy is significantly lower there."""
+        return self.change.high is not None and self.change.high < 0
+
+    @property
+    def falls_far(self) -> bool:
+        """True if it is lower by more than `FAR` points, interval included."""
+        return self.change.high is not None and self.change.high < -FAR
+
+
+@dataclass(frozen=True)
 class LungShare:
     """Share of the heatmaps inside the lungs, in percent, over all explained images.
 
@@ -285,6 +308,7 @@ class Findings:
     left_out: Sequence[ExternalFinding] = ()
     within: WithinSources | None = None
     hospitals: Sequence[HospitalPair] = ()
+    unseen: UnseenImages | None = None
     lungs: LungShare | None = None
     leakage: LeakageFinding | None = None
     undertrained: Sequence[str] = ()

@@ -178,6 +178,7 @@ def findings(numbers: Mapping[str, Any], undertrained: Sequence[str] = ()) -> Fi
         left_out=numbers["left_out"],
         within=numbers["within_sources"].leading,
         hospitals=numbers["unseen_hospitals"].leading or numbers["hospitals"].leading,
+        unseen=numbers["unseen_hospitals"].finding,
         lungs=numbers["explanations"],
         leakage=numbers["leakage"] and numbers["leakage"].finding,
         undertrained=undertrained,

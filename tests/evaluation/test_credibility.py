@@ -17,6 +17,7 @@ from cxr_platform.evaluation.findings import (
     ExternalFinding,
     HospitalPair,
     LeakageFinding,
+    UnseenImages,
 )
 from tests.evaluation.made_findings import (
     CONTRADICTION,
@@ -382,3 +383,18 @@ def test_reasons_without_room_in_the_explanation_are_kept(all_strategies):
         "14 of the 18 ima", "without the lung", "3 of 7 classes c"
     ]  # fmt: skip
     assert [reason.text[:20] for reason in credibility.further] == ["the source is predic"]
+
+
+@pytest.mark.parametrize(
+    ("high", "verdict"), [(-60.0, NOT_SUPPORTED), (-9.0, PARTLY_SUPPORTED), (0.5, NOT_CONTRADICTED)]
+)
+def test_an_accuracy_that_falls_far_at_unseen_hospitals_leaves_the_claim_without_support(all_strategies, high, verdict):
+    change = Interval(high - 2, high - 4, high, signed=True)
+    unseen = UnseenImages(3579, Interval(18.94, 17.36, 20.63), change)
+    shown = sentence(all_strategies, unseen=unseen, probes=())
+    assert shown.startswith(f"{verdict}: ")
+    told = (
+        f"trained without a hospital, the winner gives 18.94 % (17.36 to 20.63) of 3,579 images of that hospital their "
+        f"class, {abs(high - 2):.2f} points less than when trained with it"
+    )
+    assert (told in shown) == unseen.falls

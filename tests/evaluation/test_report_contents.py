@@ -25,6 +25,7 @@ from tests.evaluation.made_findings import (
     table,
 )
 from tests.evaluation.stored import write_manifest
+from tests.evaluation.test_credibility import LARGE_PAIR
 
 
 def test_tables_and_pictures_of_all_sections_are_counted_in(all_strategies):
@@ -77,6 +78,7 @@ NUMBERS: dict[str, Any] = {
     "outside": (OUTSIDE,),
     "left_out": (),
     "hospitals": SimpleNamespace(leading=()),
+    "unseen_hospitals": SimpleNamespace(leading=(LARGE_PAIR,), finding=None),
     "leakage": SimpleNamespace(finding=LEAKING),
     "reader_labels": None,
     "explanations": LUNGS_SEEN,
@@ -132,6 +134,8 @@ def test_findings_come_from_the_numbers_of_the_sections():
     assert made.external == (CONTRADICTION,)
     assert made.outside == (OUTSIDE,)
     assert made.within is WITHIN
+    assert made.hospitals == (LARGE_PAIR,)
+    assert made.unseen is None
     assert made.lungs is LUNGS_SEEN
     assert made.leakage is LEAKING
     assert made.calibration is None
@@ -176,7 +180,8 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
     page = write_report(tmp_path, images, sections, made)
 
     assert [s.name for s in sections if s.absent] == [
-        "shortcuts", "external", "strata", "outside", "left_out", "hospitals", "leakage", "reader_labels",
+        "shortcuts", "external", "strata", "outside", "left_out", "hospitals",
+        "unseen_hospitals", "leakage", "reader_labels",
         "explanations", "corruptions", "atlas",
     ]  # fmt: skip
     assert made.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)

@@ -7,7 +7,7 @@ from typing import Any
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES, ordered
 from cxr_platform.evaluation.finding_clauses import pair_text, worst_pair
-from cxr_platform.evaluation.findings import SMALL, HospitalPair
+from cxr_platform.evaluation.findings import SMALL, HospitalPair, UnseenImages
 from cxr_platform.evaluation.formatting import bounds, count, joined, rate, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs, settings_that_differ
@@ -57,13 +57,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class UnseenResults:
-    """Figures of each strategy, the winner first; `leading` are the winner's pairs, which the first page repeats.
+    """Figures of each strategy, the winner first.
 
-    They are empty if these networks were trained with other settings than those of the study.
+    `leading` and `finding` are the winner's pairs and accuracy, which the first page repeats: not if these networks
+    were trained with other settings than those of the study.
     """
 
     strategies: tuple[UnseenHospitals, ...] = ()
     leading: tuple[HospitalPair, ...] = ()
+    finding: UnseenImages | None = None
 
 
 def compute(inputs: ReportInputs) -> UnseenResults:
@@ -73,8 +75,11 @@ def compute(inputs: ReportInputs) -> UnseenResults:
     winner, frame = inputs.results.decision.winner, inputs.origins[1]
     found = unseen_hospitals(frame, inputs.predictions, inputs.results.origin_counts, winner, study_seed(inputs.study))
     names = sorted(ordered(found), key=lambda name: name != winner)
-    leading = found[winner].pairs if winner in found and not _differences(inputs) else ()
-    return UnseenResults(tuple(found[name] for name in names), leading)
+    strategies = tuple(found[name] for name in names)
+    if winner not in found or _differences(inputs):
+        return UnseenResults(strategies)
+    first = strategies[0]
+    return UnseenResults(strategies, first.pairs, UnseenImages(first.images, first.accuracy, first.change))
 
 
 def render(inputs: ReportInputs, results: UnseenResults) -> Section:

@@ -54,7 +54,10 @@ def test_the_text_says_what_unseen_hospitals_cost_and_which_were_left_out(tmp_pa
 
 def test_the_first_page_has_the_pairs_of_the_winner(tmp_path: Path) -> None:
     made = inputs(tmp_path)
-    assert {pair.strategy for pair in unseen_hospitals.compute(made).leading} == {"scratch"}
+    results = unseen_hospitals.compute(made)
+    assert {pair.strategy for pair in results.leading} == {"scratch"}
+    assert results.finding is not None
+    assert (results.finding.accuracy.value, results.finding.falls_far) == (75, True)
     without = inputs(tmp_path / "other", answers={"off-the-shelf": {}})
     assert unseen_hospitals.compute(without).leading == ()
     assert rendered(without).tables[0].rows[0].kind == ""
@@ -64,6 +67,7 @@ def test_other_settings_than_those_of_the_study_are_warned_of_and_are_not_on_the
     made = inputs(tmp_path, "demo")
     assert "trained with other settings than those of this study: " in rendered(made).warnings[0]
     assert unseen_hospitals.compute(made).leading == ()
+    assert unseen_hospitals.compute(made).finding is None
 
 
 def test_origins_that_could_not_be_left_out_are_named(tmp_path: Path) -> None:
