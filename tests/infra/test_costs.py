@@ -101,8 +101,15 @@ def test_the_two_constants_follow_from_the_profile() -> None:
     assert max(times.values()) == pytest.approx(54)
 
 
+def test_the_rates_of_a_gpu_are_those_of_its_page() -> None:
+    page = (REPOSITORY / "docs" / "results" / "2026-11-28-gpu.md").read_text(encoding="utf-8")
+    for rate in ("6,027", "11,608"):
+        assert rate in TEXT
+        assert rate in page or rate.replace(",", "") in page
+
+
 def test_the_text_says_first_that_the_rates_are_assumed() -> None:
     section = TEXT[TEXT.index("## What a study costs") :]
 
-    assert section.index("no GPU's rate below is measured") < section.index("804 times")
+    assert section.index("**The rates of these tables are assumed.**") < section.index("804 times")
     assert "**assumes** R = 1,000 images/s" in section
