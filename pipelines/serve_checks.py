@@ -104,8 +104,10 @@ def first_version(registry: Path, public_key: str | None = None) -> str:
     from cxr_platform.registry.store import Registry
     from cxr_platform.serving.champion_watcher import ChampionWatcher
 
-    watcher = ChampionWatcher(Registry(registry, public_key), lambda _, bundle: bundle.version)
-    version, refused = watcher.current[0], watcher.status.refused
+    watcher = ChampionWatcher(Registry(registry, public_key), lambda _, bundle: bundle)
+    (version, bundle), refused = watcher.current, watcher.status.refused
+    if not bundle.better_than_majority:
+        print(f"{version} is not shown to be better than always naming the most frequent class.", file=sys.stderr)
     if refused:
         print(f"{', '.join(refused)} cannot be loaded: {version} is served. Run: cxr registry verify.", file=sys.stderr)
     return version

@@ -81,3 +81,16 @@ def test_a_broken_champion_is_replaced_by_the_previous_one_as_in_a_replica(
     replica = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
     assert first_version(registry.root) == replica.current[0] == "v1"
     assert "v2 cannot be loaded: v1 is served. Run: cxr registry verify." in capsys.readouterr().err
+
+
+def test_a_champion_that_is_no_better_than_the_most_frequent_class_is_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = registry_with_champion(tmp_path / "registry")
+    assert first_version(registry.root) == "v1"
+    assert capsys.readouterr().err == ""
+    registry.add(filler(accuracy=25.0))
+    promote(registry, "v2", force=True, lead_seconds=0)
+    assert first_version(registry.root) == "v2"
+    told = "v2 is not shown to be better than always naming the most frequent class.\n"
+    assert capsys.readouterr().err == told

@@ -374,6 +374,22 @@ def test_the_notice_stays_in_view_while_scrolling(
     assert "never on images of patients" in page.text("#synthetic")
 
 
+def test_a_model_that_is_no_better_than_the_most_frequent_class_is_called_not_usable(page: Page) -> None:
+    page.until("document.getElementById('model-title')")
+    assert page.run("return document.getElementById('no-better').hidden")
+    shown = page.driver.execute_async_script(
+        """
+        const done = arguments[0], base = document.querySelector("script[type=module]").src;
+        Promise.all([import(new URL("model.js", base)), fetch("v1/model").then((answer) => answer.json())])
+          .then(([module, model]) => module.showModel({
+            model: async () => ({ ...model, version: "another", better_than_majority: false }),
+          }))
+          .then(() => done(document.getElementById("no-better").innerText), (error) => done(String(error)));
+        """
+    )
+    assert shown.startswith("Not usable. Its study did not show this model to be better than always naming")
+
+
 def test_nothing_is_loaded_from_other_servers(page: Page, server: PageServer, image: Path) -> None:
     page.drop(image)
     page.one("#heatmap")
