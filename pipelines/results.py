@@ -21,10 +21,11 @@ from pipelines.options import location, parse_request
 
 @dataclass(frozen=True)
 class ResultsRequest:
-    """A study and how it was made, the folder of the documentation, and the README."""
+    """A study, how it was made and what else has to be known, the folder of the documentation, and the README."""
 
     study: Path | None
     command: str | None
+    note: str
     docs: Path
     readme: Path | None
 
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--study", type=location, metavar="runs/NAME", help="folder or URI of a study with a report")
     parser.add_argument("--command", help="how the study was made, for the page; needed with --study")
+    parser.add_argument("--note", default="", help="what a reader has to know besides, in Markdown")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the documentation (default: docs)")
     parser.add_argument("--readme", type=Path, help="README whose key figures are replaced")
     return parser
@@ -55,7 +57,7 @@ def run(request: ResultsRequest) -> int:
             raise ConfigError("Expected --command with --study.", received="none", advice=advice)
         with local_copies(request, "study") as local:
             assert local.study is not None
-            study = published_study(local.study, request.command)
+            study = published_study(local.study, request.command, request.note)
         file = folder / f"{study.date}-{study.name}.json"
         write_atomically(file, study.to_json())
         for earlier in folder.glob("*.json"):

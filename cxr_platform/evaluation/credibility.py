@@ -192,7 +192,8 @@ def _unseen_hospitals(findings: Findings) -> Iterator[Reason]:
     if unseen is not None and unseen.falls:
         yield Reason(
             f"trained without a hospital, the winner gives {rate(unseen.accuracy)} of {unseen.images:,} images of that "
-            f"hospital their class, {text(abs(unseen.change.value or 0))} points less than when trained with it",
+            f"hospital their class, {text(abs(unseen.change.value or 0))} points less than when trained with it, and "
+            f"ranks {POSITIVE_CLASS} of pairs of hospitals with a mean AUC of {text(unseen.mean_auc)}",
             severe=unseen.falls_far,
         )
 

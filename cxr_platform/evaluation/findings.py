@@ -228,12 +228,14 @@ class HospitalPair:
 class UnseenImages:
     """The winner's 7-class `accuracy`, in percent, on `images` of hospitals that were left out of its training.
 
-    `change` in points is to the same images in the study's own folds.
+    `change` in points is to the same images in the study's own folds. `mean_auc` is that of Covid19 of each hospital
+    against the other images of each.
     """
 
     images: int
     accuracy: Interval
     change: Interval
+    mean_auc: Interval
 
     @property
     def falls(self) -> bool:

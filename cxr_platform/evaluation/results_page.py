@@ -52,7 +52,10 @@ class PublishedTable(Record):
 
 
 class PublishedStudy(Record):
-    """What `docs/results/*.json` holds of a study: its settings, key figures, the report's answer, and tables."""
+    """What `docs/results/*.json` holds of a study: its settings, key figures, the report's answer, and tables.
+
+    `note` says in Markdown what a reader has to know besides, such as how a folder of images was made.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -63,6 +66,7 @@ class PublishedStudy(Record):
     strategies: tuple[str, ...]
     content_hash: str
     command: str
+    note: str
     hardware: str
     versions: dict[str, str]
     processor_hours: float | None
@@ -72,11 +76,12 @@ class PublishedStudy(Record):
     tables: dict[str, PublishedTable]
 
 
-def published_study(folder: Path, command: str) -> PublishedStudy:
+def published_study(folder: Path, command: str, note: str = "") -> PublishedStudy:
     """Return what is published of the study in `folder`, from its `results.json` and `report/tables`.
 
-    `command` is how the study was made. Raises `StudyError` if there is no report, if it was written by another version
-    of this software, or if its images are synthetic: those say nothing about patients.
+    `command` is how the study was made, `note` what else has to be known. Raises `StudyError` if there is no report, if
+    it was written by another version of this software, or if its images are synthetic: those say nothing about
+    patients.
     """
     file = folder / "results.json"
     if not file.is_file():
@@ -97,6 +102,7 @@ def published_study(folder: Path, command: str) -> PublishedStudy:
         strategies=tuple(study["strategies"]),
         content_hash=tree["manifest"]["content_hash"],
         command=command,
+        note=note,
         hardware=", ".join(use["machines"]),
         versions=study["versions"],
         processor_hours=hours["cpu_seconds"],
@@ -248,7 +254,8 @@ def _study_part(study: PublishedStudy) -> str:
         f"{versions}.{time}\n\n```bash\n{study.command}\n```\n"
     )
     answer = "\n".join(f"- **{title}.** {line}" for title, line in study.answer.items())
-    return f"{facts}\nThe first page of its report:\n\n{answer}\n"
+    note = f"{study.note}\n\n" if study.note else ""
+    return f"{facts}\n{note}The first page of its report:\n\n{answer}\n"
 
 
 def with_key_figures(readme: str, studies: Sequence[PublishedStudy]) -> str:

@@ -75,6 +75,9 @@ LIMITS = (
 )
 
 
+SOURCE_NOTE = "Collections of one origin, a hospital or a publication, count as one source."
+
+
 @dataclass(frozen=True)
 class ShortcutResults:
     """The probes of the class and of the source that were computed; empty if there are none.
@@ -188,15 +191,17 @@ def _probe(name: str, rates: ProbeRates, reference: Interval, chance: float) -> 
 
 
 def _source_probes(inputs: ReportInputs, bootstrap: Bootstrap) -> tuple[SourceFinding, ...]:
+    """Return how well the probes predict the source; those of one origin count as one, as in the evidence."""
     predictions, probes = inputs.predictions, []
-    names, counts = np.unique(predictions.source, return_counts=True)
+    origins = np.array([inputs.study.manifest.origin_of(source) for source in predictions.source], object)
+    names, counts = np.unique(origins.astype(str), return_counts=True)
     chance = 100 * float(counts.max() / counts.sum())
     for part in SOURCE_PARTS:
         frame = inputs.evidence.parts.get(part)
         for probe, rows in [] if frame is None else frame.groupby("probe", sort=False):
             predicted = rows.set_index("image_id")["predicted"].reindex(predictions.image_id)
             probed = predicted.notna().to_numpy()
-            accuracy = bootstrap.rate(predicted.to_numpy() == predictions.source, probed)
+            accuracy = bootstrap.rate(predicted.to_numpy() == origins, probed)
             probes.append(SourceFinding(str(probe), accuracy, chance, len(names)))
     return tuple(probes)
 
@@ -267,7 +272,7 @@ def _source_table(sources: Sequence[SourceFinding], synthetic: bool) -> Table:
     rows = tuple(Row((titles[s.probe],), (s.accuracy, s.chance, s.sources)) for s in sources)
     columns = ("Source predicted correctly (%)", "always the largest source (%)", "sources")
     title = "How well the source of an image is predicted"
-    return Table("source-probes", title, ("Input",), columns, rows, "", synthetic)
+    return Table("source-probes", title, ("Input",), columns, rows, SOURCE_NOTE, synthetic)
 
 
 def _probe_values(probe: ProbeFinding) -> dict[str, Any]:

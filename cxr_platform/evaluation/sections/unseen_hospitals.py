@@ -79,7 +79,7 @@ def compute(inputs: ReportInputs) -> UnseenResults:
     if winner not in found or _differences(inputs):
         return UnseenResults(strategies)
     first = strategies[0]
-    return UnseenResults(strategies, first.pairs, UnseenImages(first.images, first.accuracy, first.change))
+    return UnseenResults(strategies, first.pairs, UnseenImages(first.images, first.accuracy, first.change, first.mean))
 
 
 def render(inputs: ReportInputs, results: UnseenResults) -> Section:

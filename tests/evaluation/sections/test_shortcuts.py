@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,21 @@ def test_probes_are_evaluated_by_image_in_any_order() -> None:
         ("metadata", 97.5, 50.0, 2),
         ("whole-image", 75.0, 50.0, 2),
     ]
+
+
+def test_sources_of_one_origin_are_one_source_for_a_probe_that_predicts_origins() -> None:
+    """The second half of the images are of west, 50 of them in a collection of its own."""
+    made = probed()
+    source = made.predictions.source.copy()
+    source[150:] = "west-2"
+    facts = made.study.manifest.model_copy(update={"origins": {"west-2": "west"}})
+    joined = replace(
+        made,
+        predictions=replace(made.predictions, source=source),
+        study=made.study.model_copy(update={"manifest": facts}),
+    )
+    first, _ = shortcuts.compute(joined).sources
+    assert (first.probe, first.accuracy.value, first.chance, first.sources) == ("metadata", 97.5, 50.0, 2)
 
 
 def test_probes_of_some_images_are_compared_on_these() -> None:
