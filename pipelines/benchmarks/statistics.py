@@ -7,7 +7,8 @@ of a patient, `within`, runs from 0 (images are independent) to 1 (a patient's i
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from scipy.special import ndtri
 
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.comparison import compare_pairs, picked_accuracy, sign_test
+from pipelines.benchmarks import write_result
 
 STRATEGIES = 8
 ACCURACY = 0.8
@@ -28,12 +30,13 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class StatisticsRequest:
-    """Simulated studies per line of the table, patients of each study, bootstrap replicates, and the seed."""
+    """Simulated studies per line, patients of each study, bootstrap replicates, the seed, and a file for the result."""
 
     studies: int
     patients: int
     replicates: int
     seed: int
+    json: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,27 +68,36 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patients", type=int, default=300, help="patients of each study (default: 300)")
     parser.add_argument("--replicates", type=int, default=500, help="bootstrap replicates per study (default: 500)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
 def run(request: StatisticsRequest) -> int:
     """Print sizes, coverage and bias; return 0."""
     random, group = np.random.default_rng(request.seed), patients(request.patients)
+    signs, equal, picked = [], [], []
     print(f"{request.studies} studies per line, {request.patients} patients with {len(group)} images")
     print("\nSign test over patients, two equal strategies, share of p < 0.05 (%)")
     print("share within patients   images as patients   patients")
     for within in WITHIN:
         by_image, by_patient = sign_test_sizes(random, group, within, request.studies)
+        signs.append({"within": within, "images": by_image, "patients": by_patient})
         print(f"{within:21.2f}   {by_image:18.2f}   {by_patient:8.2f}")
     print(f"\n{STRATEGIES} equal strategies, statements about the winner that are wrong (% of studies)")
     print("share within patients   pairs with the winner   all pairs   all intervals hold")
     for within in (0.0, 0.5, 1.0):
         pairs = simulate_pairs(random, group, within, request.studies, request.replicates)
+        equal.append({"within": within, **asdict(pairs)})
         print(f"{within:21.2f}   {pairs.winner_only:21.2f}   {pairs.all_pairs:9.2f}   {pairs.coverage:18.2f}")
     print(f"\nAccuracy of the best of {STRATEGIES} minus its true accuracy (points)")
     print("best minus worst   measured   corrected   corrected interval holds (%)")
     for spread in SPREADS:
         pick = simulate_pick(random, group, spread, request.studies, request.replicates)
+        picked.append({"spread": 100 * spread, **asdict(pick)})
         print(f"{100 * spread:16.1f}   {pick.measured:+8.2f}   {pick.corrected:+9.2f}   {pick.coverage:28.2f}")
+    if request.json is not None:
+        settings = {name: value for name, value in asdict(request).items() if name != "json"}
+        result = {"images": len(group), "sign_test": signs, "equal_strategies": equal, "picked": picked}
+        write_result(request.json, "statistics", {**settings, "strategies": STRATEGIES, **result})
     return 0
 
 

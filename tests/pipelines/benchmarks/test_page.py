@@ -41,6 +41,17 @@ def head_result() -> dict[str, Any]:
     return {"benchmark": "head", **MACHINE, **facts, "regression": 86.0, "head": 85.5, "difference": difference}
 
 
+def statistics_result() -> dict[str, Any]:
+    facts = {"studies": 4000, "patients": 300, "replicates": 500, "images": 750, "strategies": 8}
+    signs = [{"within": share, "images": 5.0 + 10 * share, "patients": 5.1} for share in (0.0, 1.0)]
+    equal = [{"within": 0.5, "winner_only": 12.6, "all_pairs": 6.5, "coverage": 95.0}]
+    picked = [{"spread": 2.0, "measured": 0.8, "corrected": -0.15, "coverage": 94.0}]
+    return {
+        **{"benchmark": "statistics", **MACHINE, **facts},
+        **{"sign_test": signs, "equal_strategies": equal, "picked": picked},
+    }
+
+
 def study_result() -> dict[str, Any]:
     facts = {"images": 400, "folds": 3, "input_size": 96, "cores": 2, "profile": "quick", "stock_to_platform": 4.0}
     outcomes = {
@@ -188,6 +199,18 @@ def test_the_page_has_a_row_for_each_claim_and_the_figures(tmp_path: Path, capsy
         assert row in text
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert [heading.split()[1] for heading in headings] == ["A", "The", "Where", "Decoding", "Growth", "The"]
+
+
+def test_simulations_are_held_against_what_is_wanted_of_them(tmp_path: Path) -> None:
+    out = tmp_path / "page.md"
+    assert benchmark.main(["page", *written(tmp_path, statistics_result()), "--out", str(out)]) == 0
+    for row in (
+        "| family-wise error with equal strategies 3 to 6% | 6.50 to 6.50% | **no** |",
+        "| error of the sign test over patients 4 to 6% | 5.10 to 5.10% | yes |",
+        "| corrected accuracy of the best unbiased within 0.2 points | -0.15 points | yes |",
+        "| 1 | 15.00 | 5.10 |",
+    ):
+        assert row in out.read_text()
 
 
 def test_notes_by_hand_are_kept(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -5,8 +7,12 @@ from pipelines.benchmark import main
 from pipelines.benchmarks.statistics import ACCURACY, draw_correct, patients
 
 
-def test_the_table_has_sizes_coverage_and_bias(capsys):
-    assert main(["statistics", "--studies", "10", "--patients", "40", "--replicates", "50"]) == 0
+def test_the_table_has_sizes_coverage_and_bias(capsys, tmp_path):
+    file = tmp_path / "statistics.json"
+    sizes = ["--studies", "10", "--patients", "40", "--replicates", "50"]
+    assert main(["statistics", *sizes, "--json", str(file)]) == 0
+    result = json.loads(file.read_text())
+    assert [len(result[name]) for name in ("sign_test", "equal_strategies", "picked")] == [5, 3, 4]
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "10 studies per line, 40 patients with 100 images"
