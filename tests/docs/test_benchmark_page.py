@@ -24,6 +24,7 @@ RESULTS = REPOSITORY / "docs" / "results"
         ("2026-11-28-jax", "2026-11-28-jax*.json"),
         ("2026-11-28-overhead", "2026-11-28-overhead*.json"),
         ("2026-11-28-step", "2026-11-28-step*.json"),
+        ("2026-11-28-simulations", "2026-11-28-simulations*.json"),
         ("2026-11-28-growth", "2026-11-28-growth*.json"),
         ("2026-11-28-decoding", "2026-11-28-decoding*.json"),
         ("2026-11-28-head", "2026-11-28-head*.json"),
