@@ -9,7 +9,7 @@ from cxr_platform.evaluation.formatting import text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
-from cxr_platform.evaluation.statistics.strata import SEPARATES, Stratum, external_strata
+from cxr_platform.evaluation.statistics.strata import FEWEST, SEPARATES, Stratum, external_strata
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
@@ -22,7 +22,7 @@ METHOD = (
 )
 NOTE = (
     "Variable alone: AUC of ranking the images by the share of Covid19 among those of other patients with the same "
-    f"value of the variable; 0.5 is chance. A dash: no images, one side only, or fewer than {SMALL} patients on one "
+    f"value of the variable; 0.5 is chance. A dash: no images, one side only, or fewer than {FEWEST} patients on one "
     f"side. Grey italics: fewer than {SMALL} patients of Covid19 or of others, too few for a conclusion."
 )
 

@@ -20,6 +20,8 @@ SEPARATES = 0.7
 ALL = "all external images"
 PARTS = 5
 """Parts of the patients: the meaning of a variable's values in one is taken from the others."""
+FEWEST = 2 * PARTS
+"""Patients with Covid19, and others, from which the AUC of a variable alone is stated: two in each part."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _strata(images: _Images, scope: str, rows: Array, variables: Mapping[str, Me
         if len(inside) < 2:
             continue
         alone = Interval(None, ratio=True)
-        if min(images.groups(rows)) >= SMALL:
+        if min(images.groups(rows)) >= FEWEST:
             alone = variable_auc(list(inside.values()), images.positive, images.bootstrap)
         for name, chosen in inside.items():
             yield _stratum(images, (scope, by, name), chosen, alone)

@@ -54,6 +54,23 @@ def test_a_variable_that_alone_separates_is_warned_of():
     assert "; the network reaches 0.750 (" in warning
 
 
+def test_a_variable_that_separates_a_small_collection_is_warned_of_with_its_interval():
+    """As in a collection of 26 images of Covid19, most of them AP, and 18 others, most of them PA."""
+    labels = ["Covid19"] * 26 + ["Normal"] * 18
+    made = inputs(
+        unseen_frame(labels, {(STRATEGY, 0): labels}), view=["AP"] * 22 + ["PA"] * 7 + ["AP"] * 3 + ["PA"] * 12
+    )
+    alone = rows(made)[ALL, "view AP"].alone
+    assert 0.7 < alone.value < 0.9
+    assert (
+        strata.render(made, strata.compute(made))
+        .warnings[0]
+        .startswith("All external images: the view alone separates")
+    )
+    few = inputs(unseen_frame(labels[17:35], {(STRATEGY, 0): labels[17:35]}), view=["AP"] * 9 + ["PA"] * 9)
+    assert rows(few)[ALL, "view AP"].alone.value is None
+
+
 def test_an_unknown_value_is_a_stratum_of_its_own_and_a_constant_variable_is_left_out():
     by = rows(inputs(frame(), age=[30.0] * 40 + [np.nan] * 40))
 
