@@ -143,7 +143,7 @@ def run(request: ServeRequest) -> int:
         os.environ[request_log.VARIABLE] = str(request.request_log.absolute())
     if not cluster:
         request_log.RequestLog.from_environment().close()  # fails here if the file cannot be written
-        RequestSpans.from_environment().close()  # or if the exporter is not installed
+        RequestSpans.from_environment().close()  # or if a variable of OpenTelemetry is wrong
     prepare_environment()
     if not cluster:
         check_port_is_free(request.metrics_port)

@@ -9,7 +9,6 @@ what the request's line in the log holds: no file name, header or pixel.
 import os
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.errors import ServingError
 from cxr_platform.serving.request_log import RequestLine
 
 if TYPE_CHECKING:
@@ -38,20 +37,17 @@ class RequestSpans:
     def from_environment(cls) -> "RequestSpans":
         """Return spans for the collector of the environment, if it names one.
 
-        Raise `ServingError` if the exporter is not installed.
+        Those of `otlp_json` where OpenTelemetry's own exporter is not installed.
         """
         off = os.environ.get("OTEL_SDK_DISABLED") == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
         if off or not any(os.environ.get(name) for name in ENDPOINTS):
             return cls()
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        except ImportError as error:
-            raise ServingError(
-                f"Expected OpenTelemetry's exporter, as {' or '.join(ENDPOINTS)} is set.",
-                received=error,
-                advice="Install the jax stack (make setup STACK=jax), which has it: TensorFlow 2.16 needs an older "
-                "protobuf than the exporter. Or unset the variable.",
-            ) from error
+        except ImportError:
+            from cxr_platform.serving.otlp_json import JsonSpanExporter
+
+            return cls(JsonSpanExporter())
         return cls(OTLPSpanExporter())
 
     @property
