@@ -69,7 +69,7 @@ UV_LOCK = requirements-uv.lock
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-first test-others test-jax test-stack check docs format lock bench bench-head bench-manifest bench-serving audit sbom clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-first test-others test-jax test-stack check docs format lock bench bench-head bench-manifest bench-serving audit sbom sbom-images clean-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -208,16 +208,29 @@ lock: setup ## resolve the requirements of both stacks again (no package address
 LOCKS = $(UV_LOCK) requirements.lock requirements-jax.lock $(wildcard infra/container/*.lock)
 TOOL = $(VENV)/bin/uv tool run --quiet --from
 AUDIT ?=
-# Advisories that SECURITY.md explains.
-EXPLAINED = CVE-2025-51480 CVE-2026-27489 CVE-2026-34445 CVE-2026-34446 CVE-2026-34447 GHSA-q56x-g2fj-4rj6 CVE-2026-28500 CVE-2026-44512 CVE-2026-63632 CVE-2026-0994
+# Advisories that SECURITY.md explains, for each lock.
+EXPLAINED_requirements.lock = CVE-2025-51480 CVE-2026-27489 CVE-2026-34445 CVE-2026-34446 CVE-2026-34447 GHSA-q56x-g2fj-4rj6 CVE-2026-28500 CVE-2026-44512 CVE-2026-63632 CVE-2026-0994
+EXPLAINED_requirements-gpu.lock = CVE-2026-0994
 
 audit: setup ## look up the locked versions among the published advisories (AUDIT: options of pip-audit)
-	@status=0; for lock in $(LOCKS); do echo "$$lock"; $(TOOL) pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
-	  --requirement $$lock $(EXPLAINED:%=--ignore-vuln %) $(AUDIT) || status=1; done; exit $$status
+	@status=0; $(foreach lock,$(LOCKS),echo "$(lock)"; $(TOOL) pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+	  --requirement $(lock) $(EXPLAINED_$(notdir $(lock)):%=--ignore-vuln %) $(AUDIT) || status=1;) exit $$status
 
 sbom: setup ## write a CycloneDX bill of materials of each lock into sbom/
 	@mkdir -p sbom; for lock in $(LOCKS); do $(TOOL) cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible \
 	  --output-file sbom/$$(basename $$lock .lock).cdx.json $$lock || exit 2; done; ls sbom
+
+# Built images, and the program that lists what is in them, Debian's packages too. It reads a file: neither Docker's socket nor a network.
+IMAGES ?= cpu cuda
+IMAGE_TAG ?= 0.1.0
+SYFT   ?= anchore/syft:v1.42.3@sha256:5999d209a342e55e9edf70bf8930fb5b86d8f2a783fa401178372c50e21b1d36
+
+sbom-images: ## write a CycloneDX bill of materials of each of IMAGES into sbom/ (needs Docker)
+	@mkdir -p sbom; for image in $(IMAGES); do \
+	  docker save --output sbom/$$image.tar cxr-platform/$$image:$(IMAGE_TAG) && \
+	  docker run --rm --network none --env SYFT_CHECK_FOR_APP_UPDATE=false --volume "$(CURDIR)/sbom:/sbom:ro" $(SYFT) \
+	    scan docker-archive:/sbom/$$image.tar --output cyclonedx-json > sbom/image-$$image.cdx.json || exit 2; \
+	  rm sbom/$$image.tar; done; ls sbom
 
 clean-env: ## remove the virtual environment
 	rm -rf $(VENV)
