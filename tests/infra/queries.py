@@ -18,7 +18,7 @@ METRIC_NAME = re.compile(r"\b(?:ray_)?cxr_\w+")
 RECORDED_NAME = re.compile(r"\bcxr:[\w:]+")
 RAY_NAME = re.compile(r"\bray_(?!cxr_)\w+")
 ANY_LABEL = {"le", "job", "instance", "alertname", "alertstate", "WorkerId"}
-RAY_LABELS = {"NodeAddress", "Location", "deployment"}
+RAY_LABELS = {"NodeAddress", "Location", "deployment", "Name", "State"}
 """Labels of Ray's own series; tests/infra/test_watched.py asks a server for these."""
 LABELS: dict[str, set[str]] = {series: set(metric.labels) for metric in METRICS for series in metric.series}
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cxr_platform.storage.node_cache import LIMIT as CACHE_GIB
 from pipelines.exporter import PORT
 from pipelines.serve import METRICS_PORT
 from tests.conftest import REPOSITORY
 from tests.infra.queries import RULES, rules, unknown_labels, unknown_names
-from tests.infra.rendered import rendered_with
+from tests.infra.rendered import EACH, clusters, environment, gib, groups, ray_container, rendered_with
 
 CONFIG = REPOSITORY / "infra" / "prometheus" / "prometheus.yml"
 
@@ -87,6 +88,17 @@ def fired() -> set[str]:
     counts = [count for test in tree["tests"] for count in test["promql_expr_test"] if "ALERTS" in count["expr"]]
     labels = " ".join(sample["labels"] for count in counts for sample in count["exp_samples"])
     return alerts | set(re.findall(r'alertname="(\w+)"', labels))
+
+
+@EACH
+def test_spilling_is_reported_before_the_volume_is_full(folder: str) -> None:
+    """The cache of a node is on the same volume."""
+    (rule,) = (each for each in rules() if each.get("alert") == "CxrSpilling")
+    (threshold,) = re.findall(r"> (\d+) \* 2 \^ 30$", rule["expr"])
+    for group in groups(clusters(folder)["RayCluster"]):
+        (volume,) = (each for each in group["template"]["spec"]["volumes"] if each["name"] == "spill")
+        room = gib(volume["emptyDir"]["sizeLimit"]) - float(environment(ray_container(group))[CACHE_GIB])
+        assert int(threshold) <= room / 2
 
 
 def test_the_configuration_names_the_ports_of_exporter_server_and_ray() -> None:

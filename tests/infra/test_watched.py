@@ -100,6 +100,9 @@ def test_the_rules_use_series_that_ray_exports(prometheus: Prometheus) -> None:
     series = {name for rule in rules() for name in RAY_NAME.findall(rule["expr"])}
     assert len(series) >= 4
     assert [name for name in sorted(series) if not prometheus.ask(name)] == []
+    assert prometheus.ask('ray_resources{Name="CPU",State="USED"} > 0'), (
+        "a node with replicas, of which CxrNodeLost asks"
+    )
 
 
 @pytest.mark.ray
