@@ -14,6 +14,8 @@ from cxr_platform.intake.images import read_image
 from cxr_platform.intake.quality import judge
 from cxr_platform.labels import CLASSES
 from cxr_platform.serving.pages import PAGE, SAMPLES, docs_page, docs_policy, draw_sample, samples_router
+from pipelines.serve import DIRECT_BYTES
+from tests.conftest import REPOSITORY
 from tests.serving.asgi_client import ask
 
 
@@ -129,3 +131,16 @@ def test_a_sample_is_small_and_always_the_same() -> None:
 def test_an_unknown_sample_name_is_an_error() -> None:
     with pytest.raises(KeyError):
         draw_sample("../secret")
+
+
+def test_page_security_and_operations_agree_on_where_an_image_may_be_stored() -> None:
+    """A large body may be on a disk: where studies run on the same Ray, and where /dev/shm is small."""
+    security = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+    (patients,) = (line for line in security.splitlines() if line.startswith("| patients |"))
+    operations = (REPOSITORY / "infra" / "serve" / "README.md").read_text(encoding="utf-8")
+    page = " ".join((PAGE / "index.html").read_text(encoding="utf-8").replace("&nbsp;", " ").split())
+    assert f"those above {DIRECT_BYTES // 2**20} MB may be on its disk" in page
+    for text in (patients, operations):
+        assert f"two exceptions, both of bodies above {DIRECT_BYTES // 2**20} MB" in text
+        for reason in ("studies", "`/dev/shm`", "`/tmp`"):
+            assert reason in text
