@@ -67,3 +67,29 @@ def checked(program: str, package: str, path: Path) -> str:
         pytest.skip(f"{program} is not installed (Debian's package {package})")
     run = subprocess.run([found, str(path)], capture_output=True, text=True, timeout=120, check=False)
     return run.stdout + run.stderr
+
+
+PIXELMED = Path("/usr/share/java/pixelmed.jar")
+NO_LIMIT = [f"-Djdk.xml.xpath{name}=0" for name in ("TotalOpLimit", "ExprOpLimit", "ExprGrpLimit")]
+"""Java's own limits of a stylesheet: the validator's, which has all templates of the standard, is beyond them."""
+
+
+def template_faults(document: Dataset, file: Path) -> list[str]:
+    """What PixelMed's validator finds wrong with a TID 1500 document, which is written to `file`."""
+    if shutil.which("java") is None or not PIXELMED.exists():
+        pytest.skip("java or PixelMed is not installed (Debian's packages default-jre-headless, libpixelmed-java)")
+    file.write_bytes(encode_document(document))
+    command = [
+        "java",
+        "-XX:TieredStopAtLevel=1",
+        *NO_LIMIT,
+        "-cp",
+        str(PIXELMED),
+        "com.pixelmed.validate.DicomSRValidator",
+        str(file),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    said = run.stdout + run.stderr
+    assert "Found Root Template TID_1500 (MeasurementReport)" in said, said
+    assert "IOD validation complete" in said, said
+    return [line for line in said.splitlines() if line.startswith("Error")]

@@ -7,7 +7,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.serving.dicom_document import encode_document
 from cxr_platform.serving.dicom_report import CLASS_CODES, DECISION_CODES, structured_report
 from cxr_platform.serving.schema import NOTICE, ScreenAnswer
-from tests.serving.dicom_answers import checked, not_screenable, report_of, screened, source
+from tests.serving.dicom_answers import checked, not_screenable, report_of, screened, source, template_faults
 
 
 def comments(report: MeasurementReport) -> list[str]:
@@ -101,3 +101,17 @@ def test_dcmtk_reads_the_report(tmp_path: Path) -> None:
     assert '(10828004,SCT,"Positive")' in text
     assert '"Probability of COVID-19")="82.13" (%,UCUM,"Percent")' in text
     assert "E: " not in text
+
+
+def test_pixelmed_finds_the_report_as_its_template_says_but_for_a_group_of_suggested_codes(tmp_path: Path) -> None:
+    """Context group 100 has no radiograph of the chest. It is the template's baseline: other codes are allowed."""
+    (fault,) = template_faults(structured_report(screened(), source()), tmp_path / "report.dcm")
+    assert fault.endswith('Code (399208008,SCT,"Plain chest X-ray") not found in context group 100')
+
+
+def test_pixelmed_finds_what_is_missing_in_a_report(tmp_path: Path) -> None:
+    document = structured_report(screened(), source())
+    kept = [item for item in document.ContentSequence if item.name.meaning != "Imaging Measurements"]
+    document.ContentSequence = kept
+    faults = template_faults(document, tmp_path / "report.dcm")
+    assert [fault for fault in faults if "Imaging Measurements" in fault and "Missing" in fault]
