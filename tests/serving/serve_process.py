@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import REPOSITORY
 from tests.ports import free_port
@@ -24,8 +26,9 @@ def served(registry: Path, folder: Path, *arguments: str, with_key: bool = True)
     command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
     command += ["--keys", str(folder / "keys"), *arguments] if with_key else arguments
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    options: dict[str, Any] = {"cwd": REPOSITORY, "env": environment, "stderr": subprocess.STDOUT}
+    with (folder / "log").open("w") as log:  # as in a terminal, the process is the first one of a group
+        process = subprocess.Popen(command, stdout=log, start_new_session=True, **options)
     try:
         wait_until_serving(process, folder / "log")
         yield port, process.pid
@@ -40,6 +43,18 @@ def wait_until_serving(process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Return once `cxr serve`, which writes to `log`, serves v1; fail with the log if it ends or takes too long."""
     wait_until(lambda: "Serving v1" in log.read_text() or process.poll() is not None, START_SECONDS, 0.2, log.read_text)
     assert process.poll() is None, log.read_text()
+
+
+def press_ctrl_c(process: int) -> float:
+    """Send SIGINT to the group of `served`, as a terminal does; return the seconds until the process has ended.
+
+    `served` reads its exit code.
+    """
+    began = time.monotonic()
+    os.killpg(process, signal.SIGINT)
+    has_ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    wait_until(lambda: os.waitid(os.P_PID, process, has_ended) is not None, STOP_SECONDS, 0.05)
+    return time.monotonic() - began
 
 
 def replicas(parent: int, deployment: str) -> list[int]:
