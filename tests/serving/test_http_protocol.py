@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +21,13 @@ from cxr_platform.serving.problems import PROBLEM_TYPES
 from cxr_platform.serving.proxy_middleware import middlewares
 from tests.conftest import REPOSITORY
 from tests.serving.asgi_client import raw_answer
+from tests.serving.others import Others, others
 
 SECONDS = 20
 MEBIBYTE = 2**20
+MOST_GROWTH = 64
+"""MiB, of this process, in which the clients of a test are too."""
+
 ENDLESS = 256
 """MiB, more than the buffers of the kernel hold."""
 
@@ -104,10 +108,17 @@ def closed(connection: socket.socket) -> bool:
     return True
 
 
-def resident() -> float:
-    """Memory of this process in MiB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1024
+@contextmanager
+def attack(server: Running, name: str, capsys: pytest.CaptureFixture[str]) -> Iterator[Others]:
+    """Send good requests while the block attacks; print what they and the memory of this process notice."""
+
+    def good() -> None:
+        assert ask(server) == (200, b" 1")
+
+    with others(good, os.getpid()) as noticed:
+        yield noticed
+    with capsys.disabled():
+        print(f"\n{name}: {noticed}")
 
 
 def refused(server: Running, head: bytes) -> str:
@@ -195,40 +206,40 @@ def test_endless_headers_and_trailers_take_no_memory(capsys: pytest.CaptureFixtu
     piece, sent = b"x" * MEBIBYTE, dict.fromkeys(endless, 0)
     with running() as server:
         assert ask(server)[0] == 200
-        before = resident()
-        for name, head in endless.items():
-            with server.connect() as connection, contextlib.suppress(ConnectionError):
-                connection.sendall(head)
-                while sent[name] < ENDLESS:
-                    connection.sendall(piece)
-                    sent[name] += 1
-        grown = resident() - before
-        assert ask(server)[0] == 200
+        with attack(server, "Endless headers and trailers", capsys) as noticed:
+            for name, head in endless.items():
+                with server.connect() as connection, contextlib.suppress(ConnectionError):
+                    connection.sendall(head)
+                    while sent[name] < ENDLESS:
+                        connection.sendall(piece)
+                        sent[name] += 1
     with capsys.disabled():
-        print(f"\nEndless heads: {sent} MiB taken from the client, memory {grown:+.0f} MiB")
+        print(f"{sent} MiB taken from the client")
     assert max(sent.values()) < ENDLESS, "a connection takes what the buffers of the kernel hold, then it is closed"
-    assert grown < ENDLESS / 2
+    assert noticed.grown < ENDLESS / 2
 
 
-def test_slow_headers_get_408_and_delay_no_other_request() -> None:
+def test_slow_headers_get_408_and_delay_no_other_request(capsys: pytest.CaptureFixture[str]) -> None:
     with running(SHORT) as server:
-        slow = [server.connect() for _ in range(10)]
-        for number, connection in enumerate(slow):
-            connection.sendall(GET[: 1 + number])
-        assert ask(server)[0] == 200
-        for connection in slow:
-            status, body = raw_answer(connection)
-            assert (status, json.loads(body)["reason"]) == (408, "slow-headers")
-            connection.close()
+        with attack(server, "Slow headers", capsys) as noticed:
+            slow = [server.connect() for _ in range(10)]
+            for number, connection in enumerate(slow):
+                connection.sendall(GET[: 1 + number])
+            for connection in slow:
+                status, body = raw_answer(connection)
+                assert (status, json.loads(body)["reason"]) == (408, "slow-headers")
+                connection.close()
         assert server.counted == [408] * 10
+    assert noticed.grown < MOST_GROWTH
 
 
-def test_dripping_bytes_do_not_keep_a_connection_open() -> None:
+def test_dripping_bytes_do_not_keep_a_connection_open(capsys: pytest.CaptureFixture[str]) -> None:
     """Neither before the first request, nor between requests, nor with a body that is not read."""
     unread = b"POST /unread HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with running(SHORT) as server:
+    kinds = ((b"", b"\r\n"), (GET, b"\r\n"), (GET, b"X"), (unread, b"1\r\nx\r\n"))
+    with running(SHORT) as server, attack(server, "52 dripping connections", capsys) as noticed:
         dripping = []
-        for first, drip in ((b"", b"\r\n"), (GET, b"\r\n"), (GET, b"X"), (unread, b"1\r\nx\r\n")):
+        for first, drip in kinds * 13:
             connection = server.connect()
             connection.sendall(first)
             if first:
@@ -245,6 +256,7 @@ def test_dripping_bytes_do_not_keep_a_connection_open() -> None:
                 break
             threading.Event().wait(0.02)
         assert not dripping, "20 s, of which 3 s are allowed"
+    assert noticed.grown < MOST_GROWTH
 
 
 def test_the_deadline_of_headers_closes_an_idle_connection_and_none_with_a_request() -> None:
@@ -257,11 +269,19 @@ def test_the_deadline_of_headers_closes_an_idle_connection_and_none_with_a_reque
         assert raw_answer(connection)[0] == 200
 
 
-def test_many_idle_connections_leave_room_for_a_request() -> None:
+def test_many_idle_connections_leave_room_for_a_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also for those that come meanwhile: fewer than the limit are opened during one request of others."""
     limits = ConnectionLimits(connections=20)
     with running(limits) as server:
-        idle = []
-        for _ in range(3 * limits.connections):
+        idle: list[socket.socket] = []
+        with attack(server, f"Idle connections, of {limits.connections} allowed", capsys) as noticed:
+            for number in range(10 * limits.connections):
+                idle.append(server.connect())
+                idle[-1].sendall(GET[:3])
+                if number % 10 == 9:
+                    noticed.wait_for_another_answer()
+        assert noticed.grown < MOST_GROWTH
+        for _ in range(2 * limits.connections):
             idle.append(server.connect())
             idle[-1].sendall(GET[:3])
         assert ask(server)[0] == 200
