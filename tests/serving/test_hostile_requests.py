@@ -5,12 +5,12 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -19,13 +19,15 @@ import pytest
 from cxr_platform.serving.client import local_screen
 from cxr_platform.serving.screener import Screener
 from tests.conftest import REPOSITORY
-from tests.intake.files import dicom, many_elements
+from tests.intake.files import dicom, jpeg, many_elements
 from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image, image_png, registry_with_champion
 from tests.serving.hostile_requests import Hostile, hostile
+from tests.serving.others import Others, others, with_children
 
 REQUESTS = 1000
 WARM = 200
+FLOOD = 40
 MEBIBYTE = 2**20
 SECONDS = 30
 
@@ -46,13 +48,6 @@ def served(registry: Path) -> Iterator[tuple[int, int]]:
             process.kill()
 
 
-def resident(process: int) -> float:
-    """Memory of the process in MiB."""
-    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1024
-
-
 def ask(port: int, request: Hostile) -> tuple[int, bytes]:
     connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
@@ -68,27 +63,8 @@ def ask(port: int, request: Hostile) -> tuple[int, bytes]:
         connection.close()
 
 
-def png_seconds(port: int, until: Callable[[], bool]) -> tuple[float, int]:
-    """Return the median time of valid PNG images, ten or more until `until` is true, and their number."""
-    seconds = []
-    while len(seconds) < 10 or (until() and len(seconds) < 1000):
-        began = time.perf_counter()
-        probabilities_of_valid_image(port)
-        seconds.append(time.perf_counter() - began)
-    return median(seconds), len(seconds)
-
-
-def during_flood(port: int) -> tuple[float, Counter[int]]:
-    """Return the median time of PNG images while eight clients send hostile DICOM files, and the answers to those."""
-    body = multipart([many_elements(dicom(image(0)), 3 * MEBIBYTE)])
-    with ThreadPoolExecutor(8) as clients:
-        sent = [clients.submit(ask, port, Hostile("many elements", body)) for _ in range(40)]
-        seconds, _ = png_seconds(port, until=lambda: not all(each.done() for each in sent))
-        return seconds, Counter(each.result()[0] for each in sent)
-
-
-def probabilities_of_valid_image(port: int) -> dict[str, float]:
-    status, body = ask(port, Hostile("none", multipart([image_png()])))
+def probabilities_of_valid_image(port: int, file: bytes | None = None) -> dict[str, float]:
+    status, body = ask(port, Hostile("none", multipart([file or image_png()])))
     assert status == 200
     probabilities: dict[str, float] = json.loads(body)["probabilities"]
     return probabilities
@@ -98,65 +74,105 @@ def probabilities_of_valid_image(port: int) -> dict[str, float]:
 def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cxr_platform.registry.store import Registry
 
-    expected = local_screen(Screener(*Registry(registry).open(), threads=1))(image_png()).probabilities
+    screen = local_screen(Screener(*Registry(registry).open(), threads=1))
+    expected = screen(image_png()).probabilities
     statuses: Counter[int] = Counter()
-    with served(registry) as (port, process):
-        ask(port, Hostile("none", multipart([dicom(image(0))])))  # starts the process that decodes DICOM
-        for number, request in enumerate(hostile(REQUESTS, seed=7)):
-            if number == WARM:
-                before = resident(process)
+
+    def send(port: int, requests: Iterable[Hostile]) -> None:
+        for request in requests:
             status, body = ask(port, request)
             assert 200 <= status < 300 or 400 <= status < 500, (request.kind, status, body)
             assert status < 300 or json.loads(body)["reason"], request.kind
             statuses[status] += 1
-            if number % 100 == 99:
-                assert probabilities_of_valid_image(port) == pytest.approx(expected, abs=1e-4)
-        grown = resident(process) - before
-        idle, _ = png_seconds(port, until=lambda: False)
-        flooded, refusals = during_flood(port)
-        assert {*refusals} <= {422, 429}
+
+    with served(registry) as (port, process):
+
+        def good() -> None:
+            assert probabilities_of_valid_image(port) == pytest.approx(expected, abs=1e-4)
+
+        ask(port, Hostile("none", multipart([dicom(image(0))])))  # starts the process that decodes DICOM
+        requests = hostile(REQUESTS, seed=7)
+        send(port, islice(requests, WARM))
+        with others(good, process, pause=0.1) as noticed:
+            send(port, requests)
     with capsys.disabled():
-        print(f"\n{REQUESTS} hostile requests: {dict(sorted(statuses.items()))}, memory {grown:+.0f} MiB")
-        print(
-            f"PNG: {1000 * idle:.0f} ms; during a flood of {refusals.total()} DICOM files with 400,000 elements each: ",
-            end="",
-        )
-        print(f"{1000 * flooded:.0f} ms (medians), {dict(refusals)}")
+        print(f"\n{REQUESTS} hostile requests: {dict(sorted(statuses.items()))}; after {WARM}: {noticed}")
     assert statuses.total() == REQUESTS
-    assert grown < 150
+    assert noticed.grown < 150
 
 
-def test_a_body_above_the_limit_is_stopped_while_it_arrives(registry: Path) -> None:
+def test_a_flood_of_hostile_dicom_leaves_png_and_jpeg_alone(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Eight clients send DICOM files with 400,000 elements each; the medians depend on the machine and are printed."""
+    body = multipart([many_elements(dicom(image(0)), 3 * MEBIBYTE)])
+    with served(registry) as (port, process):
+
+        def good(file: bytes) -> Callable[[], object]:
+            return lambda: probabilities_of_valid_image(port, file)
+
+        def undisturbed(file: bytes) -> Others:
+            with others(good(file), process, pause=0) as noticed:
+                pass
+            return noticed
+
+        files = {"PNG": image_png(), "JPEG": jpeg(image(0))}
+        ask(port, Hostile("none", multipart([dicom(image(0))])))  # starts the process that decodes DICOM
+        before = {name: undisturbed(file) for name, file in files.items()}
+        memory = [with_children(process)]
+        for _ in range(2):
+            with ExitStack() as stack, ThreadPoolExecutor(8) as clients:
+                during = {name: stack.enter_context(others(good(file), process)) for name, file in files.items()}
+                answers = Counter(clients.map(lambda _: ask(port, Hostile("many elements", body))[0], range(FLOOD)))
+            memory.append(with_children(process))
+    with capsys.disabled():
+        megabytes = " MiB, ".join(f"{each:.0f}" for each in memory)
+        print(
+            f"\nFlood of {FLOOD} DICOM files: {dict(answers)}; memory with the decoder, also after two: {megabytes} MiB"
+        )
+        for name in files:
+            print(f"{name}: {1000 * median(before[name].seconds):.1f} ms before; during the flood {during[name]}")
+    assert {*answers} <= {422, 429, 503}
+    assert answers[429] + answers[503], "its queue was full"
+    assert memory[1] - memory[0] < 400, "what eight bodies at a time and one DICOM header take"
+    assert memory[2] - memory[1] < 150, "another flood takes the same memory again"
+
+
+def test_a_body_above_the_limit_is_stopped_while_it_arrives(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = MULTIPART["content-type"]
+    head = f"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    part, sent = multipart([b""])[:80], 0
+    piece = b"%x\r\n%s\r\n" % (MEBIBYTE, bytes(MEBIBYTE))
     with served(registry) as (port, process):
         probabilities_of_valid_image(port)
-        before = resident(process)
-        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
-            kind = MULTIPART["content-type"]
-            head = f"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
-            head += "Transfer-Encoding: chunked\r\n\r\n"
+        with (
+            others(lambda: probabilities_of_valid_image(port), process) as noticed,
+            socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection,
+        ):
             connection.sendall(head.encode())
-            piece = b"%x\r\n%s\r\n" % (MEBIBYTE, bytes(MEBIBYTE))
-            sent = 0
             with contextlib.suppress(OSError):  # the server closes the connection
-                connection.sendall(b"%x\r\n%s\r\n" % (len(part := multipart([b""])[:80]), part))
+                connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
                 while sent < 200:
                     connection.sendall(piece)
                     sent += 1
-            assert sent < 60
-        assert resident(process) - before < 100
-        assert probabilities_of_valid_image(port)
+    with capsys.disabled():
+        print(f"\nEndless body: {sent} MiB taken from the client; {noticed}")
+    assert sent < 60
+    assert noticed.grown < 100
 
 
-def test_slow_uploads_are_stopped_and_delay_no_other_request(registry: Path) -> None:
-    with served(registry) as (port, _):
-        slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(20)]
-        for connection in slow:
-            kind = MULTIPART["content-type"]
-            head = (
-                f"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 5000\r\n\r\n--"
-            )
-            connection.sendall(head.encode())
-        assert probabilities_of_valid_image(port)
-        assert {connection.recv(12) for connection in slow} == {b"HTTP/1.1 408"}
-        for connection in slow:
-            connection.close()
+def test_slow_uploads_are_stopped_and_delay_no_other_request(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = MULTIPART["content-type"]
+    head = f"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 5000\r\n\r\n--"
+    with served(registry) as (port, process):
+        probabilities_of_valid_image(port)
+        with others(lambda: probabilities_of_valid_image(port), process) as noticed:
+            slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(20)]
+            for connection in slow:
+                connection.sendall(head.encode())
+            assert {connection.recv(12) for connection in slow} == {b"HTTP/1.1 408"}
+            for connection in slow:
+                connection.close()
+    with capsys.disabled():
+        print(f"\n{len(slow)} slow uploads: {noticed}")
+    assert noticed.grown < 100
