@@ -9,7 +9,8 @@ request of a replica that dies, and reports errors in plain text. This middlewar
 - forwards all others by themselves, again after no answer, with the headers that this application reads
   (`request_forwarder`);
 - turns all errors into problem details, and makes the request id;
-- counts, times and logs every request (`metrics`, `request_log`, `spans`), with what the replica states of it;
+- counts, times and logs every request (`metrics`, `request_log`, `spans`), with what the replica states of it, and as
+  499 one whose client left before the answer;
 - closes WebSockets, and without keys shows Serve's route table to this machine only.
 
 Requests of other applications on the cluster pass unchanged in both directions (`routes.OtherApps`).
@@ -43,6 +44,9 @@ from cxr_platform.serving.upload import Disconnected, Limits, iter_body
 IMPORT_PATH = "cxr_platform.serving.proxy_middleware:middlewares"
 MAX_HELD_BYTES = 512 * 2**20
 """Limit of the bodies that are being read or answered; further requests get 429."""
+
+CLIENT_LEFT = 499
+"""Status under which a request is counted and logged whose client left before the answer, as nginx does; never sent."""
 
 MAX_KEYLESS_REQUESTS = 16
 """Where there are keys, so many requests without one (page, documentation, readiness) are forwarded at a time; further
@@ -101,7 +105,7 @@ class ProxyMiddleware:
         try:
             await self._answer(scope, receive, answer)
         except Disconnected:
-            pass
+            answer.status = answer.status or CLIENT_LEFT
         except Exception as error:
             problem = error if isinstance(error, Problem) else Problem("internal-error")
             if problem is not error:
@@ -124,7 +128,7 @@ class ProxyMiddleware:
         }
 
     def _note(self, scope: Scope, answer: "_Answer") -> None:
-        """Count and log a request that was answered."""
+        """Count and log a request that was answered, or whose client has left."""
         route, key = route_label(scope["path"]), None if answer.key is None else answer.key.name
         seconds = time.monotonic() - answer.began
         if self._metrics is not None:

@@ -1,9 +1,9 @@
 """One JSON line for each request, for audits: who asked when, what was decided, by which version, and how long it took.
 
 The proxies write the lines, each to the file of its node. What only a replica knows comes with its answer, in a header
-that the proxy takes out. Connections that are refused before their request is complete, and uploads that a client
-breaks off, have no line. A line has constants and numbers of this program only: no file name, address, header, query or
-pixel.
+that the proxy takes out. A request whose client leaves before the answer, as in the middle of an upload, has the status
+499; a replica may have decided nevertheless. Connections that are refused before the head of a request is complete have
+no line. A line has constants and numbers of this program only: no file name, address, header, query or pixel.
 """
 
 import json
@@ -32,7 +32,7 @@ class _Request(Record):
     key: str | None = Field(default=None, description="Name of the API key.")
     request_id: str = Field(description="The `X-Request-ID` of the answer.")
     route: str = Field(description='Label of the address, as in metrics; "other" for an unknown one.')
-    status: int = Field(description="HTTP status.")
+    status: int = Field(description="HTTP status; 499 if the client left before the answer.")
 
 
 class Outcome(Record):

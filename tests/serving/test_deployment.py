@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from cxr_platform.errors import ServingError
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.request_batcher import CALLS_PER_REPLICA, MAX_BATCH_REQUESTS
+from cxr_platform.serving.request_log import RequestLine
 from cxr_platform.serving.screener import Screener
 from cxr_platform.validation import validate
 from pipelines.benchmarks.load_clients import Answer, Load, load
@@ -30,6 +32,7 @@ from tests.conftest import REPOSITORY
 from tests.ports import free_port
 from tests.serving.builders import filler, image_png, registry_with_champion
 from tests.serving.serve_process import KEY, replicas, served
+from tests.waiting import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove
@@ -52,11 +55,17 @@ def metrics_port() -> int:
 
 
 @pytest.fixture(scope="module")
+def request_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "requests.jsonl"
+
+
+@pytest.fixture(scope="module")
 def server(
-    registry: Registry, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
+    registry: Registry, metrics_port: int, request_log: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, int, int]]:
     """Two replicas without Explainer; (address, port, process id)."""
     arguments = ["--no-explain", "--min-replicas", "2", "--max-replicas", "2", "--metrics-port", str(metrics_port)]
+    arguments += ["--request-log", str(request_log)]
     with served(registry.root, tmp_path_factory.mktemp("server"), *arguments) as (port, pid):
         yield f"http://127.0.0.1:{port}", port, pid
 
@@ -141,6 +150,47 @@ def test_answers_of_proxy_and_replicas_are_counted_once(server: tuple[str, int, 
         assert time.monotonic() < deadline, counts
         time.sleep(0.5)
         counts = {status: number for (route, status), number in counted(metrics_port).items() if "batch" in route}
+
+
+@pytest.mark.ray
+def test_the_proxy_logs_each_request_and_nothing_of_its_content(
+    server: tuple[str, int, int], request_log: Path
+) -> None:
+    """Answered by a replica, refused by a replica, refused by the proxy, and left by its client."""
+    address, port, _ = server
+    headers = {"x-api-key": KEY, "x-patient": "Doe", "user-agent": "Doe"}
+    files = [{"file": ("Doe.png", image_png())}, {"file": ("Doe.png", b"PK Doe")}]
+    answers = [httpx.post(f"{address}/v1/screen", files=each, headers=headers) for each in files]
+    answers.append(httpx.post(f"{address}/v1/screen?name=Doe", files=files[0], headers={"x-api-key": "Doe"}))
+    with socket.create_connection(("127.0.0.1", port)) as left:
+        head = f"POST /v1/screen/Doe HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {KEY}\r\nContent-Length: 99\r\n\r\nDoe"
+        left.sendall(head.encode())
+
+    def lines() -> dict[str, dict[str, Any]]:
+        """By request id; under "left" that of the client that has left."""
+        read = [json.loads(line) for line in request_log.read_text(encoding="utf-8").splitlines()]
+        return {"left" if line["status"] == 499 else line["request_id"]: line for line in read}
+
+    asked = [*(answer.headers["x-request-id"] for answer in answers), "left"]
+    wait_until(lambda: {*asked} <= {*lines()}, describe=lambda: request_log.read_text(encoding="utf-8"))
+    written = [lines()[request_id] for request_id in asked]
+    stated = [[line[name] for name in ("status", "route", "key", "reason", "version", "decision")] for line in written]
+    name = "key-1"  # as the file of `served` gives it none
+    assert stated == [
+        [200, "/v1/screen", name, None, "v1", answers[0].json()["decision"]],
+        [415, "/v1/screen", name, "not-an-image", None, None],
+        [401, "/v1/screen", None, "no-key", None, None],
+        [499, "other", name, None, None, None],
+    ]
+    stages = {"body", "upload", "waiting", "decode", "inference", "replica", "total"}
+    assert [{*line["milliseconds"]} for line in written] == [
+        stages,
+        {"body", "replica", "total"},
+        {"total"},
+        {"body", "total"},
+    ]
+    assert {frozenset(line) for line in lines().values()} == {frozenset(RequestLine.model_fields)}
+    assert not {"Doe", KEY, "127.0.0.1"} & {*re.findall(r"[\w.-]+", request_log.read_text(encoding="utf-8"))}
 
 
 @pytest.mark.ray

@@ -340,19 +340,43 @@ def test_while_the_queue_is_full_bodies_are_not_read(clock: Clock) -> None:
         assert ask(middleware, "POST", "/v1/screen", content=b"x").status_code == 200
 
 
-def test_a_client_that_disconnects_gets_no_answer() -> None:
-    async def leaving() -> None:
-        middleware = ProxyMiddleware(FakeServe())
+@pytest.mark.parametrize(
+    ("scope", "received"),
+    [
+        ({"query_string": b"name=Doe"}, []),
+        ({}, [{"type": "http.request", "body": b"Doe", "more_body": True}]),
+        ({}, [{"type": "http.request", "body": b"Doe", "more_body": False}]),
+        ({"query_string": b"name=Doe"}, [{"type": "http.request", "body": b"Doe", "more_body": False}]),
+    ],
+    ids=["before the body", "in the body", "in a batch", "alone"],
+)
+def test_a_client_that_leaves_gets_no_answer_and_is_counted_and_logged_as_499(
+    tmp_path: Path, scope: dict[str, bytes], received: list[Any]
+) -> None:
+    messages = iter([*received, *[{"type": "http.disconnect"}] * 10])
 
-        async def receive() -> dict[str, str]:
-            return {"type": "http.disconnect"}
+    async def receive() -> Any:
+        return next(messages)
 
-        async def send(message: Any) -> None:
-            raise AssertionError(message)
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
 
-        await middleware(SCOPE, receive, send)
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        """Serve's proxy, which ends without an answer when the client leaves."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
-    asyncio.run(leaving())
+    metrics, log = Counted(), RequestLog(str(tmp_path / "log"))
+    asked = {**SCOPE, **scope, "headers": [HOST, (b"x-api-key", KEY.encode())]}
+    asyncio.run(ProxyMiddleware(waiting, KEYS, metrics=metrics, log=log)(asked, receive, send))
+    log.close()
+    (written,) = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    line = json.loads(written)
+    fields = [line[name] for name in ("route", "status", "key", "reason", "decision")]
+    assert fields == ["/v1/screen", 499, "ward", None, None]
+    assert "total" in line["milliseconds"]
+    assert "Doe" not in written
+    assert metrics.requests == [("/v1/screen", 499, "ward")]
 
 
 def test_liveness_needs_no_replica_and_readiness_does() -> None:
