@@ -1,12 +1,15 @@
 """`cxr serve --shadow` on Ray Serve: what clients see, what is counted, and what `cxr registry compare` reads."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import httpx
 import pytest
 
+from cxr_platform.monitoring.names import DRIFT_WINDOW
+from cxr_platform.monitoring.reference import QUANTITIES
 from cxr_platform.monitoring.shadow_counts import read_shadow_counts
 from cxr_platform.serving.screener import Screener
 from pipelines.registry import main
@@ -46,6 +49,10 @@ def test_compare_reads_how_often_a_shadow_of_a_server_decided_as_the_champion(
             return counts[-1].images + sum(counts[-1].skipped.values()) == IMAGES
 
         wait_until(all_counted, TIMEOUT_SECONDS, describe=lambda: counts[-1])
+        windows = {(quantity, version): IMAGES for quantity in (*QUANTITIES, "labels") for version in ("v1", "v2")}
+        wait_until(
+            lambda: _drift_windows(metrics) == windows, TIMEOUT_SECONDS, describe=lambda: _drift_windows(metrics)
+        )
         assert main(["compare", "v2", "--registry", str(registry.root), "--metrics", metrics, "--json"]) == 0
 
     shadow = json.loads(capsys.readouterr().out)["shadow"]
@@ -53,6 +60,15 @@ def test_compare_reads_how_often_a_shadow_of_a_server_decided_as_the_champion(
     assert (read, shadow["skipped"]) == (dict(expected), {})
     same = sum(count for (ours, theirs), count in expected.items() if ours == theirs)
     assert shadow["agreement"]["value"] == pytest.approx(100 * same / IMAGES)
+
+
+def _drift_windows(metrics: str) -> dict[tuple[str, str], int]:
+    """Return the images in the drift window of each quantity and version, from the metrics of a server."""
+    lines = httpx.get(metrics).text.splitlines()
+    samples = [line for line in lines if line.startswith(DRIFT_WINDOW.series[0] + "{")]
+    labels = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in samples]
+    counts = [int(float(line.rpartition(" ")[2])) for line in samples]
+    return {(label["quantity"], label["version"]): count for label, count in zip(labels, counts, strict=True)}
 
 
 def _decisions(screener: Screener, images: list[bytes]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cxr_platform.monitoring import names, replica_metrics
+from cxr_platform.monitoring.drift import LEAST_IMAGES
 from cxr_platform.monitoring.names import REFUSED_VERSIONS
 from cxr_platform.serving.metrics import ProxyMetrics, RayMetrics, ServingMetrics
 from cxr_platform.serving.screener import Screener
@@ -95,6 +96,13 @@ def test_a_challenger_is_counted_beside_the_champion_with_a_drift_window_of_its_
     assert values[names.DECISIONS.name].values == {}, "no client was answered"
     assert metrics._challenger is not None
     assert metrics._challenger[1].publish()["covid19"].n == 1
+    for _ in range(LEAST_IMAGES - 1):
+        metrics.count_shadow("v0", "positive", screener, screening)
+    psi = {quantity: measured.psi for quantity, measured in metrics._challenger[1].publish().items()}
+    assert psi["covid19"] > 0
+    assert values[names.DRIFT_PSI.name].values == {(quantity, "v1"): value for quantity, value in psi.items()}
+    images = {(quantity, "v1"): LEAST_IMAGES for quantity in psi}
+    assert values[names.DRIFT_WINDOW.name].values == images
 
 
 def test_the_drift_window_belongs_to_the_version_that_answers(
