@@ -73,6 +73,8 @@ def stored_values(dataset: Dataset) -> Floats:
     for name, decode in _decoders(plain):
         try:
             values = decode(plain)
+        except MemoryError:  # no fault of the file, which another decoder would not have either
+            raise
         except Exception as error:  # every library raises anything on hostile bytes
             failures.append(f"{name}: {last_line(error)}")
             continue

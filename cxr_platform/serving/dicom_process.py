@@ -112,10 +112,10 @@ def answer_message(data: bytes, request: Request) -> tuple[bytes, bytes]:
     """Return JSON and bytes of the answer to a request, whatever the image is."""
     try:
         image = prepare_image(data, request.preprocessing, request.with_source)
-    except ImageRefused as refused:
-        return _json({"refused": refused.reason}), b""
-    except MemoryError:  # this process may not be sound any more
-        os._exit(MEMORY_CODE)
+    except (ImageRefused, MemoryError) as error:
+        if not isinstance(error, ImageRefused) or _lacks_memory(error):
+            os._exit(MEMORY_CODE)  # this process may not be sound any more
+        return _json({"refused": error.reason}), b""
     except RecursionError:
         return _json({"refused": "undecodable"}), b""
     except Exception as error:
@@ -127,6 +127,14 @@ def answer_message(data: bytes, request: Request) -> tuple[bytes, bytes]:
     return _json({**fields, **sides, "container": image.container, "findings": findings, "source": source}), (
         image.letterboxed.tobytes() + image.image.tobytes()
     )
+
+
+def _lacks_memory(refused: ImageRefused) -> bool:
+    """Return True if what is reported as a fault of the file is a lack of memory."""
+    cause: BaseException | None = refused
+    while cause is not None and not isinstance(cause, MemoryError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:
