@@ -37,7 +37,10 @@ class Metric:
         return tuple(f"{name}_{part}" for part in ("bucket", "sum", "count")) if self.kind == "histogram" else (name,)
 
 
-REQUESTS = Metric("cxr_requests_total", "counter", "replica", "HTTP requests answered", ("route", "status"))
+REQUESTS = Metric(
+    "cxr_requests_total", "counter", "replica", "HTTP requests answered, or left by the client (499)",
+    ("route", "status"),
+)  # fmt: skip
 KEY_REQUESTS = Metric(
     "cxr_key_requests_total", "counter", "replica", "HTTP requests answered, by the name of their API key",
     ("key", "status"),
