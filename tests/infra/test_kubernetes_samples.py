@@ -44,7 +44,7 @@ def deployments(folder: str) -> Tree:
 
 def fields(folder: str) -> Tree:
     """The RayService's spec with the short names of the page."""
-    spec = one(folder, "RayService")["spec"]
+    spec: Tree = one(folder, "RayService")["spec"]
     cluster = spec["rayClusterConfig"]
     (workers,) = cluster["workerGroupSpecs"]
     for name, group in (("head", cluster["headGroupSpec"]), ("workers", workers)):
