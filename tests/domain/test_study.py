@@ -96,7 +96,7 @@ def test_a_damaged_study_is_refused_with_advice(folder: Path, content: str) -> N
         ({"strategies": ["off-the-shelf", "magic"]}, "Received: 'magic'"),
         ({"strategies": []}, "strategies: expected "),
         ({"strategies": None}, "strategies: expected "),
-        ({"protocol": "random"}, "protocol: expected 'grouped' or 'paper'. Received: 'random'."),
+        ({"protocol": "random"}, "protocol: expected 'grouped', 'paper' or 'origins'. Received: 'random'."),
         ({"manifest": {}}, "manifest: missing content_hash, path"),
         ({"manifest": None}, "manifest: expected a table"),
         ({"manifest__counts": {"Hernia": {"nih": 3}}}, "not Hernia"),

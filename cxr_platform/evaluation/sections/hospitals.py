@@ -98,7 +98,7 @@ def _summary_values(pairs: Sequence[HospitalPair]) -> dict[str, Any]:
     return {
         "mean_auc": mean_auc(pairs),
         "worst": asdict(worst_pair(pairs)),
-        "pairs": [_values(pair) for pair in pairs],
+        "pairs": [pair_values(pair) for pair in pairs],
     }
 
 
@@ -179,5 +179,6 @@ def _pairs_table(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
     )
 
 
-def _values(pair: HospitalPair) -> dict[str, Any]:
+def pair_values(pair: HospitalPair) -> dict[str, Any]:
+    """Return the values of a pair for results.json."""
     return {**asdict(pair), "reversed": pair.reversed}

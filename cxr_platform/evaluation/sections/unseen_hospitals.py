@@ -11,7 +11,7 @@ from cxr_platform.evaluation.findings import SMALL, HospitalPair, UnseenImages
 from cxr_platform.evaluation.formatting import bounds, count, joined, rate, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs, settings_that_differ
-from cxr_platform.evaluation.sections.hospitals import matrix, not_left_out
+from cxr_platform.evaluation.sections.hospitals import matrix, not_left_out, pair_values
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.unseen_hospitals import UnseenHospitals, unseen_hospitals
 from cxr_platform.evaluation.table import Row, Table
@@ -119,7 +119,8 @@ def _sentence(found: UnseenHospitals) -> str:
     )
     if not found.pairs:
         return accuracy
-    pairs, worst = count(len(found.pairs), "pair", "pairs"), pair_text(worst_pair(found.pairs))
+    counted = sum(not pair.small for pair in found.pairs) or len(found.pairs)
+    pairs, worst = count(counted, "pair", "pairs"), pair_text(worst_pair(found.pairs))
     return f"{accuracy} Its mean AUC over {pairs} of origins is {text(found.mean)}; the worst is {worst}."
 
 
@@ -171,4 +172,4 @@ def _by_origin_table(inputs: ReportInputs, strategies: Sequence[UnseenHospitals]
 def _values(found: UnseenHospitals) -> dict[str, Any]:
     values = {name: value for name, value in asdict(found).items() if name not in ("strategy", "pairs")}
     values["worst"] = asdict(worst_pair(found.pairs)) if found.pairs else None
-    return {**values, "pairs": [{**asdict(pair), "reversed": pair.reversed} for pair in found.pairs]}
+    return {**values, "pairs": [pair_values(pair) for pair in found.pairs]}
