@@ -229,8 +229,9 @@ sbom-images: ## write a CycloneDX bill of materials of each of IMAGES into sbom/
 	@mkdir -p sbom; for image in $(IMAGES); do \
 	  docker save --output sbom/$$image.tar cxr-platform/$$image:$(IMAGE_TAG) && \
 	  docker run --rm --network none --env SYFT_CHECK_FOR_APP_UPDATE=false --volume "$(CURDIR)/sbom:/sbom:ro" $(SYFT) \
-	    scan docker-archive:/sbom/$$image.tar --output cyclonedx-json > sbom/image-$$image.cdx.json || exit 2; \
-	  rm sbom/$$image.tar; done; ls sbom
+	    scan docker-archive:/sbom/$$image.tar --output cyclonedx-json > sbom/image-$$image.tmp && \
+	  mv sbom/image-$$image.tmp sbom/image-$$image.cdx.json; \
+	  status=$$?; rm -f sbom/$$image.tar sbom/image-$$image.tmp; [ $$status = 0 ] || exit 2; done; ls sbom
 
 clean-env: ## remove the virtual environment
 	rm -rf $(VENV)

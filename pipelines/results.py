@@ -25,7 +25,7 @@ class ResultsRequest:
 
     study: Path | None
     command: str | None
-    note: str
+    note: str | None
     docs: Path
     readme: Path | None
 
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--study", type=location, metavar="runs/NAME", help="folder or URI of a study with a report")
     parser.add_argument("--command", help="how the study was made, for the page; needed with --study")
-    parser.add_argument("--note", default="", help="what a reader has to know besides, in Markdown")
+    parser.add_argument("--note", help="what a reader has to know besides, in Markdown (default: that of before)")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the documentation (default: docs)")
     parser.add_argument("--readme", type=Path, help="README whose key figures are replaced")
     return parser
@@ -57,7 +57,10 @@ def run(request: ResultsRequest) -> int:
             raise ConfigError("Expected --command with --study.", received="none", advice=advice)
         with local_copies(request, "study") as local:
             assert local.study is not None
-            study = published_study(local.study, request.command, request.note)
+            study = published_study(local.study, request.command)
+        before = [read_published(earlier) for earlier in folder.glob("*.json")]
+        notes = [one.note for one in before if one.name == study.name] if request.note is None else [request.note]
+        study = study.model_copy(update={"note": "".join(notes[:1])})
         file = folder / f"{study.date}-{study.name}.json"
         write_atomically(file, study.to_json())
         for earlier in folder.glob("*.json"):

@@ -95,7 +95,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
         or findings.outside
         or findings.left_out
         or findings.hospitals
-        or findings.unseen is not None
+        or (findings.unseen is not None and findings.unseen.change.value is not None)
         or findings.within is not None
         or findings.lungs is not None
     ):
@@ -189,13 +189,18 @@ def _within_sources(findings: Findings) -> Iterator[Reason]:
 def _unseen_hospitals(findings: Findings) -> Iterator[Reason]:
     """Severe if the winner's accuracy falls far at hospitals that were left out of training, a doubt if it falls."""
     unseen = findings.unseen
-    if unseen is not None and unseen.falls:
-        yield Reason(
-            f"trained without a hospital, the winner gives {rate(unseen.accuracy)} of {unseen.images:,} images of that "
-            f"hospital their class, {text(abs(unseen.change.value or 0))} points less than when trained with it, and "
-            f"ranks {POSITIVE_CLASS} of pairs of hospitals with a mean AUC of {text(unseen.mean_auc)}",
-            severe=unseen.falls_far,
-        )
+    if unseen is None or not unseen.falls:
+        return
+    ranks = ""
+    if unseen.mean_auc.value is not None:
+        ranks = f", and ranks {POSITIVE_CLASS} of pairs of hospitals with a mean AUC of {text(unseen.mean_auc)}"
+    fewer = text(abs(unseen.change.value or 0))
+    yield Reason(
+        f"trained without each hospital in turn, the winner gives {rate(unseen.accuracy)} of {unseen.images:,} images "
+        f"of these, of classes that other hospitals have too, their class, {fewer} points less than when trained with "
+        f"them{ranks}",
+        severe=unseen.falls_far,
+    )
 
 
 def _left_out(findings: Findings) -> Iterator[Reason]:

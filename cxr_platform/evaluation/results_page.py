@@ -76,12 +76,11 @@ class PublishedStudy(Record):
     tables: dict[str, PublishedTable]
 
 
-def published_study(folder: Path, command: str, note: str = "") -> PublishedStudy:
+def published_study(folder: Path, command: str) -> PublishedStudy:
     """Return what is published of the study in `folder`, from its `results.json` and `report/tables`.
 
-    `command` is how the study was made, `note` what else has to be known. Raises `StudyError` if there is no report, if
-    it was written by another version of this software, or if its images are synthetic: those say nothing about
-    patients.
+    `command` is how the study was made; it has no note. Raises `StudyError` if there is no report, if it was written by
+    another version of this software, or if its images are synthetic: those say nothing about patients.
     """
     file = folder / "results.json"
     if not file.is_file():
@@ -102,7 +101,7 @@ def published_study(folder: Path, command: str, note: str = "") -> PublishedStud
         strategies=tuple(study["strategies"]),
         content_hash=tree["manifest"]["content_hash"],
         command=command,
-        note=note,
+        note="",
         hardware=", ".join(use["machines"]),
         versions=study["versions"],
         processor_hours=hours["cpu_seconds"],

@@ -5,8 +5,11 @@ the Protocol Buffers in lowerCamelCase, ids in hexadecimal, 64-bit integers as t
 (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding).
 """
 
+import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,36 +24,54 @@ from cxr_platform.errors import ServingError
 PREFIX = "OTEL_EXPORTER_OTLP_"
 RETRIED = (429, 502, 503, 504)
 """Statuses after which a collector may take the same spans later."""
-RETRIES, BACKOFF_SECONDS = 4, 1.0
+RETRIES, BACKOFF_SECONDS, LONGEST_WAIT_SECONDS = 2, 1.0, 5
 TIMEOUT_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class JsonSpanExporter(SpanExporter):
-    """Posts spans to the collector that OpenTelemetry's variables name, with their headers, certificate and timeout."""
+    """Posts spans to the collector that OpenTelemetry's variables name, with their headers, certificate and timeout.
+
+    The timeout is in seconds, as in OpenTelemetry's exporter for Python.
+    """
 
     def __init__(self) -> None:
-        """Read the variables; raise `ServingError` for a timeout that is no number."""
+        """Read the variables; raise `ServingError` for a timeout that is none, and a certificate that is not there."""
         traces = os.environ.get(f"{PREFIX}TRACES_ENDPOINT")
         self._url = traces or f"{os.environ[f'{PREFIX}ENDPOINT'].rstrip('/')}/v1/traces"
-        timeout = _setting("TIMEOUT") or TIMEOUT_SECONDS
-        try:
-            self._timeout = float(timeout)
-        except ValueError as error:
-            raise ServingError(f"Expected {PREFIX}TIMEOUT in seconds.", received=repr(timeout)) from error
+        self._timeout = _timeout(_setting("TIMEOUT"))
+        self._verify = _certificate(_setting("CERTIFICATE"))
         self._session = requests.Session()
+        self._session.auth = _unchanged  # or an entry of .netrc would replace a header of the variables
         self._session.headers.update(_headers(_setting("HEADERS") or ""))
-        self._session.verify = _setting("CERTIFICATE") or True
-        retry = Retry(RETRIES, backoff_factor=BACKOFF_SECONDS, status_forcelist=RETRIED, allowed_methods=None)
+        self._taken = True
+        retry = Retry(
+            RETRIES,
+            backoff_factor=BACKOFF_SECONDS,
+            retry_after_max=LONGEST_WAIT_SECONDS,
+            status_forcelist=RETRIED,
+            allowed_methods=None,
+        )
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Post the spans; they are lost if the collector does not take them after `RETRIES` repetitions."""
+        """Post the spans; they are lost if the collector does not take them after `RETRIES` repetitions.
+
+        The first loss after a success is logged, without address, headers or spans.
+        """
         try:
-            answer = self._session.post(self._url, json=encoded(spans), timeout=self._timeout)
-        except requests.RequestException:
-            return SpanExportResult.FAILURE
-        return SpanExportResult.SUCCESS if answer.ok else SpanExportResult.FAILURE
+            answer = self._session.post(
+                self._url, json=encoded(spans), timeout=self._timeout, verify=self._verify, allow_redirects=False
+            )
+            taken, why = 200 <= answer.status_code < 300, f"status {answer.status_code}"
+        except (requests.RequestException, OSError, ValueError) as error:
+            taken, why = False, type(error).__name__
+        if self._taken and not taken:
+            log.warning("The OpenTelemetry collector does not take the spans of requests (%s); they are lost.", why)
+        self._taken = taken
+        return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
         """Close the connections."""
@@ -97,6 +118,27 @@ def _value(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"stringValue": value}
     return {"arrayValue": {"values": [_value(item) for item in value]}}
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _timeout(stated: str | None) -> float:
+    try:
+        seconds = TIMEOUT_SECONDS if stated is None else float(stated)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ServingError(f"Expected {PREFIX}TIMEOUT in seconds.", received=repr(stated))
+    return seconds
+
+
+def _certificate(stated: str | None) -> str | bool:
+    """Return the file of certificates to trust, True for those of the system."""
+    if stated is not None and not Path(stated).is_file():
+        raise ServingError(f"Expected {PREFIX}CERTIFICATE to be a file.", received=stated)
+    return stated or True
 
 
 def _setting(name: str) -> str | None:

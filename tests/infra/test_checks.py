@@ -65,7 +65,8 @@ def test_every_image_has_a_bill_of_materials() -> None:
     assert set(listed.split()) == set(dockerfile().images)
     assert f"cxr-platform/$image:{PROJECT['version']} " in commands, "the tag with which infra/README.md builds them"
     assert re.search(r" anchore/syft:v[\d.]+@sha256:[0-9a-f]{64} ", commands), "a scanner of a stated version"
-    assert "--output cyclonedx-json > sbom/image-$image.cdx.json" in commands
+    assert "--output cyclonedx-json > sbom/image-$image.tmp && " in commands
+    assert "mv sbom/image-$image.tmp sbom/image-$image.cdx.json" in commands
     assert "docker.sock" not in commands
     for page in ("SECURITY.md", "infra/README.md"):
         assert "`make sbom-images`" in (REPOSITORY / page).read_text(encoding="utf-8")

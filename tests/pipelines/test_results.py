@@ -37,7 +37,7 @@ def test_a_study_that_is_published_again_replaces_its_earlier_file(
     other, study = (read_published(file) for file in PUBLISHED[:2])
     for published in (other, study):
         (folder / f"{published.date}-{published.name}.json").write_bytes(published.to_json())
-    later = json.loads(study.to_json()) | {"date": "2027-01-31"}
+    later = json.loads(study.to_json()) | {"date": "2027-01-31", "note": ""}
     (tmp_path / "later.json").write_text(json.dumps(later))
     monkeypatch.setattr(results, "published_study", lambda *_: read_published(tmp_path / "later.json"))
 
@@ -46,3 +46,8 @@ def test_a_study_that_is_published_again_replaces_its_earlier_file(
         f"{other.date}-{other.name}.json",
         f"2027-01-31-{study.name}.json",
     }
+    again = folder / f"2027-01-31-{study.name}.json"
+    assert read_published(again).note == study.note != ""
+    request = ["--docs", str(tmp_path), "--study", str(tmp_path), "--command", "make cv-all", "--note", "Another."]
+    assert results.main(request) == 0
+    assert read_published(again).note == "Another."

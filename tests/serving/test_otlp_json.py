@@ -1,4 +1,5 @@
 import json
+import os
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ def spans_to(collector: Collector, monkeypatch: pytest.MonkeyPatch, **variables:
     """The spans of a server whose environment names the collector, without OpenTelemetry's own exporter."""
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     monkeypatch.setattr(otlp_json, "BACKOFF_SECONDS", 0.0)
+    for name in [name for name in os.environ if name.startswith("OTEL_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     for name, value in {ENDPOINTS[1]: f"{collector.url}/", **variables}.items():
         monkeypatch.setenv(name, value)
     spans = RequestSpans.from_environment()
@@ -105,25 +108,38 @@ def test_a_collector_that_is_busy_is_asked_again(collector: Collector, monkeypat
     assert len(collector.received) == 3
 
 
-@pytest.mark.parametrize("answers", [[400], [503] * 5])
+@pytest.mark.parametrize("answers", [[400], [302], [503] * 3])
 def test_spans_that_a_collector_does_not_take_are_a_failure(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch, answers: list[int]
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, answers: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    collector.answers = answers
+    collector.answers = [*answers, *answers]
     monkeypatch.setattr(otlp_json, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setenv(ENDPOINTS[0], f"{collector.url}/traces")
     exporter = otlp_json.JsonSpanExporter()
     span = recorded_span()
-    assert exporter.export([span]).name == "FAILURE"
-    assert collector.received[0][0] == "/traces"
+    assert [exporter.export([span]).name for _ in range(2)] == ["FAILURE", "FAILURE"]
+    assert {path for path, _, _ in collector.received} == {"/traces"}
+    (message,) = caplog.messages  # once, and not for every batch
+    assert "does not take the spans of requests" in message
+    assert collector.url not in message
     assert exporter.export([span]).name == "SUCCESS"
     exporter.shutdown()
 
 
-def test_a_timeout_that_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("TIMEOUT", "soon", "in seconds"),
+        ("TIMEOUT", "-1", "in seconds"),
+        ("CERTIFICATE", "/absent.pem", "to be a file"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
+) -> None:
     monkeypatch.setenv(ENDPOINTS[0], "http://127.0.0.1:4318")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
-    with pytest.raises(ServingError, match=r"OTEL_EXPORTER_OTLP_TIMEOUT in seconds\. Received: 'soon'"):
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
+    with pytest.raises(ServingError, match=f"Expected OTEL_EXPORTER_OTLP_{name} {wanted}"):
         otlp_json.JsonSpanExporter()
 
 

@@ -21,7 +21,7 @@ ALL = "all external images"
 PARTS = 5
 """Parts of the patients: the meaning of a variable's values in one is taken from the others."""
 FEWEST = 2 * PARTS
-"""Patients with Covid19, and others, from which the AUC of a variable alone is stated: two in each part."""
+"""Patients with Covid19, and others, from which the AUC of a variable alone is stated: twice the parts."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class Stratum:
 
     @property
     def separates(self) -> bool:
-        """True if the variable alone separates Covid19 from other images."""
+        """True if the variable alone separates Covid19 from other images, interval included if patients are few."""
         value, low = self.alone.value, self.alone.low
+        if low is None and self.small:
+            return False
         return value is not None and value >= SEPARATES and (low is None or low > 0.5)
 
     @property
