@@ -24,7 +24,7 @@ from cxr_platform.domain.strategies import ROBUST, parse_strategies, strategy_by
 from cxr_platform.errors import ConfigError, TrialsFailed
 from cxr_platform.training.plan import StudyPlan
 from pipelines.command import run_command
-from pipelines.local_study import check_survives_job, local_copies
+from pipelines.local_study import check_survives_job, is_pooled_result, local_copies
 from pipelines.manifest import ManifestRequest, add_data_option, add_role_options, ensure_manifest
 from pipelines.options import (
     MANIFESTS,
@@ -291,7 +291,7 @@ def count_study(job: "JobMetrics", study: "StudyRun") -> None:
     trials = study.plan.trials()
     finished = len(study.folder.finished(trials))
     accuracy: dict[str, float | None] = {}
-    with local_copy(study.folder.root, ("study.json", "predictions.parquet").__contains__) as root:
+    with local_copy(study.folder.root, is_pooled_result) as root:
         if (root / "predictions.parquet").is_file() and not study.plan.left_out:
             record = read_study(root)
             for name, result in compute_study_results(record, load_predictions(root, record)).strategies.items():

@@ -37,7 +37,7 @@ def is_study_result(file: str) -> bool:
 
 
 def is_pooled_result(file: str) -> bool:
-    """Return True for what a report reads of another study."""
+    """Return True for the files with the pooled predictions of a study, which is all that a report reads of another."""
     return file in ("study.json", "predictions.parquet")
 
 

@@ -58,15 +58,14 @@ def run(request: ResultsRequest) -> int:
         with local_copies(request, "study") as local:
             assert local.study is not None
             study = published_study(local.study, request.command)
-        before = [read_published(earlier) for earlier in folder.glob("*.json")]
-        notes = [one.note for one in before if one.name == study.name] if request.note is None else [request.note]
-        study = study.model_copy(update={"note": "".join(notes[:1])})
+        published = {earlier: read_published(earlier) for earlier in sorted(folder.glob("*.json"))}
+        before = {earlier: one.note for earlier, one in published.items() if one.name == study.name}
+        note = next(iter(before.values()), "") if request.note is None else request.note
         file = folder / f"{study.date}-{study.name}.json"
-        write_atomically(file, study.to_json())
-        for earlier in folder.glob("*.json"):
-            if earlier != file and read_published(earlier).name == study.name:
-                earlier.unlink()
-                print(f"{earlier} is replaced")
+        write_atomically(file, study.model_copy(update={"note": note}).to_json())
+        for earlier in before.keys() - {file}:
+            earlier.unlink()
+            print(f"{earlier} is replaced")
         print(file)
     written = write_pages(request.docs, request.readme)
     print("\n".join(map(str, written)))
