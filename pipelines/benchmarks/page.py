@@ -11,14 +11,14 @@ from pathlib import Path
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.files import write_atomically
-from pipelines.benchmarks import large_study_sections, markdown_table, page_sections
+from pipelines.benchmarks import accuracy_sections, large_study_sections, markdown_table, page_sections
 from pipelines.benchmarks.page_sections import Result, Section
 
 NOTES = "## Notes"
 TITLED = 2
 """Sections of a page up to which its title names them."""
 
-SECTIONS = {**page_sections.SECTIONS, **large_study_sections.SECTIONS}
+SECTIONS = {**page_sections.SECTIONS, **accuracy_sections.SECTIONS, **large_study_sections.SECTIONS}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run(request: PageRequest) -> int:
 
 
 def page(results: Mapping[Path, Result]) -> str:
-    """Return the page of `results`, in the order of `SECTIONS`."""
+    """Return the page of `results`, in the order of `SECTIONS`; the claims come first, if there are any."""
     machine = _one_machine(results)
     ordered = sorted(results.items(), key=lambda item: list(SECTIONS).index(item[1]["benchmark"]))
     sections = [_section(file, result) for file, result in ordered]
@@ -75,7 +75,7 @@ def page(results: Mapping[Path, Result]) -> str:
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}. This page is written by "
         "`cxr benchmark page` from what each benchmark wrote with `--json`. "
         "[What each compares](../how-to/benchmarks.md).",
-        markdown_table(["wanted", "measured", "met"], claims),
+        *([markdown_table(["wanted", "measured", "met"], claims)] if claims else []),
         *(f"## {section.heading}\n\n{section.body}" for section in sections),
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,12 +1,13 @@
-"""The sections of a page of benchmarks: the figures of each result, and which claims they meet."""
+"""The sections of a page of benchmarks of speed and memory: the figures of each result, and which claims they meet.
+
+Those of accuracy are in `accuracy_sections`, those of large studies in `large_study_sections`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.formatting import text
 from pipelines.benchmarks import markdown_table
 from pipelines.benchmarks.growth import LINEAR
 from pipelines.benchmarks.serving import NO_HTTP, PLAIN, stages_text
@@ -17,7 +18,6 @@ STUDY_RATIO = 5.0
 MEMORY_GROWTH = 1.3
 """Largest ratio of the peaks of memory, of many images and of fewer, that counts as flat."""
 
-LARGEST_BIAS = 0.2
 DECODING_RATIO, TWO_PROCESSES = 0.8, 1.7
 SERVER_RATIOS = {NO_HTTP: 0.85, PLAIN: 10.0}
 """Least ratios of the server's images per second to those of other ways; to those of another server it is 1."""
@@ -64,11 +64,13 @@ def _step(result: Result) -> Section:
     for speed in result["speeds"]:
         to_bare, to_fit = speed["loop_to_bare_step"], speed["loop_to_model_fit"]
         rates = [f"{speed[name]:.0f}" for name in ("loop", "bare_step", "model_fit")]
-        rows.append([speed["strategy"], speed["precision"], *rates, f"{to_bare:.2f}", f"{to_fit:.2f}"])
+        types = [speed["precision"], speed["depthwise"] or "none"]
+        rows.append([speed["strategy"], *types, *rates, f"{to_bare:.2f}", f"{to_fit:.2f}"])
         which = f"{speed['strategy']}, {size} px"
         for wanted, ratio, least in (("the bare step", to_bare, STEP_TO_BARE), ("`model.fit`", to_fit, STEP_TO_FIT)):
             claims.append(Claim(f"{which}: loop at least {least:g} of {wanted}", f"{ratio:.2f}", ratio >= least))
-    heading = ["strategy", "precision", "loop (images/s)", "bare step", "`model.fit`", "loop / bare", "loop / fit"]
+    heading = ["strategy", "precision", "depthwise", "loop (images/s)", "bare step", "`model.fit`"]
+    heading += ["loop / bare", "loop / fit"]
     deterministic = "deterministic" if result["deterministic"] else "not deterministic"
     body = (
         f"{result['batches']} batches in {result['rounds']} rounds, operations {deterministic}; ratios are medians "
@@ -170,63 +172,6 @@ def _growth(result: Result) -> Section:
     return Section("Growth", body, tuple(claims))
 
 
-def _head(result: Result) -> Section:
-    difference = Interval(**result["difference"])
-    body = markdown_table(
-        ["", "7-class accuracy (%)"],
-        [
-            ["logistic regression on the same features", text(result["regression"])],
-            ["off-the-shelf", text(result["head"])],
-            ["difference (points)", text(difference)],
-        ],
-    )
-    size = result["input_size"]
-    wanted = f"off-the-shelf at {size} px at least as accurate as a logistic regression on the same features"
-    claim = Claim(wanted, f"{text(difference)} points", (difference.value or 0) >= 0)
-    where = f"{result['images']:,} images, {result['folds']} folds ({result['protocol']})"
-    return Section(f"The off-the-shelf head at {size} px", f"{where}.\n\n{body}", (claim,))
-
-
-def _statistics(result: Result) -> Section:
-    percent = "{:.2f}".format
-    signs = [[f"{row['within']:g}", percent(row["images"]), percent(row["patients"])] for row in result["sign_test"]]
-    equal = [
-        [f"{row['within']:g}", *(percent(row[name]) for name in ("winner_only", "all_pairs", "coverage"))]
-        for row in result["equal_strategies"]
-    ]
-    picked = [
-        [f"{row['spread']:g}", f"{row['measured']:+.2f}", f"{row['corrected']:+.2f}", percent(row["coverage"])]
-        for row in result["picked"]
-    ]
-    strategies, share = result["strategies"], "share within patients"
-    body = (
-        f"{result['studies']:,} simulated studies per line, each of {result['patients']} patients with "
-        f"{result['images']} images and {result['replicates']} bootstrap replicates.\n\n"
-        "Sign test, two equal strategies: share of p below 0.05 (%).\n\n"
-        f"{markdown_table([share, 'each image by itself', 'images of a patient together'], signs)}\n\n"
-        f"{strategies} equal strategies: studies with a wrong statement about the winner (%).\n\n"
-        + markdown_table([share, "pairs with the winner only", "all pairs, as reported", "all intervals hold"], equal)
-        + f"\n\nAccuracy of the best of {strategies} minus its true accuracy (points).\n\n"
-        + markdown_table(["best minus worst", "measured", "corrected, as reported", "its interval holds (%)"], picked)
-    )
-    claims = [
-        _within(
-            "family-wise error with equal strategies", [row["all_pairs"] for row in result["equal_strategies"]], 3, 6
-        ),
-        _within("error of the sign test over patients", [row["patients"] for row in result["sign_test"]], 4, 6),
-    ]
-    bias = max((row["corrected"] for row in result["picked"]), key=abs)
-    wanted = f"corrected accuracy of the best unbiased within {LARGEST_BIAS:g} points"
-    claims.append(Claim(wanted, f"{bias:+.2f} points", abs(bias) <= LARGEST_BIAS))
-    return Section("How often statements about strategies are wrong", body, tuple(claims))
-
-
-def _within(what: str, values: Sequence[float], low: float, high: float) -> Claim:
-    """Return the claim that all `values`, in percent, lie between two bounds."""
-    figure = f"{min(values):.2f} to {max(values):.2f}%"
-    return Claim(f"{what} {low:g} to {high:g}%", figure, low <= min(values) and max(values) <= high)
-
-
 def _serving(result: Result) -> Section:
     clients = result["clients"]
     rows = [
@@ -270,7 +215,5 @@ SECTIONS: dict[str, Callable[[Result], Section]] = {
     "overhead": _overhead,
     "manifest": _manifest,
     "growth": _growth,
-    "head": _head,
-    "statistics": _statistics,
     "serving": _serving,
 }

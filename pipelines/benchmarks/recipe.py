@@ -2,7 +2,8 @@
 
 The folds that a study reports have no part in the choice: three quarters of the groups outside fold 0 are trained on,
 the rest is predicted. Every trial is that of a study; trials run one after another on one processor, whose time is
-printed: other work on the machine changes it less than it changes the seconds.
+printed: other work on the machine changes it less than it changes the seconds. The accuracy of settings is the mean
+over the seeds, and its difference from that of the profile's own settings has an interval over the predicted groups.
 """
 
 import argparse
@@ -18,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import Profile, load_profile
+from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import ConfigError
+from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.labels import CLASSES
 from pipelines.benchmarks import write_result
 
@@ -62,6 +66,18 @@ class Attempt:
     processor_seconds: float
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Settings with the mean accuracy of all seeds in percent, and its difference in points from the profile's own."""
+
+    settings: Mapping[str, Any]
+    accuracy: Interval
+    difference: Interval
+
+    def __str__(self) -> str:
+        return f"{json.dumps(self.settings)}: accuracy {text(self.accuracy)} %, difference {text(self.difference)}"
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark recipe`."""
     parser.add_argument("--manifest", type=Path, required=True, help="folder of a manifest")
@@ -101,16 +117,29 @@ def run(request: RecipeRequest) -> int:
     profiles = [load_profile(request.profile, {"folds": manifest.info.folds, **given}) for given in request.all()]
     limit_process(1, 0, deterministic=True)
     load = cache(partial(load_study_data, manifest, "grouped"))  # most settings leave folds and size alone
-    attempts = []
-    for given, profile in zip(request.all(), profiles, strict=True):
-        data = load(profile.folds, profile.model.input_size)
-        train, test = inner_split(data, profile.seed)
-        for seed in request.seeds:
-            attempts.append(_attempt(given, profile, data, train, test, seed))
-            print(_line(attempts[-1]), flush=True)
+    data = [load(profile.folds, profile.model.input_size) for profile in profiles]
+    train, test = inner_split(data[0], profiles[0].seed)
+    attempts, correct = [], []
+    for given, profile, images in zip(request.all(), profiles, data, strict=True):
+        results = [_attempt(given, profile, images, train, test, seed) for seed in request.seeds]
+        attempts += [attempt for attempt, _ in results]
+        correct.append(np.mean([right for _, right in results], axis=0))
+    bootstrap = Bootstrap(data[0].group_ids[test], seed=profiles[0].seed)
+    compared = [
+        Compared(given, bootstrap.rate(right), bootstrap.difference(right, correct[0]))
+        for given, right in zip(request.all(), correct, strict=True)
+    ]
+    for one in compared:
+        print(one)
     if request.json is not None:
-        images = {"trained": len(train), "predicted": len(test)}
-        result = {"images": images, "profile": request.profile, "attempts": [asdict(one) for one in attempts]}
+        result = {
+            "images": {"trained": len(train), "predicted": len(test)},
+            "profile": request.profile,
+            "input_size": profiles[0].model.input_size,
+            "seeds": request.seeds,
+            "attempts": [asdict(one) for one in attempts],
+            "compared": [asdict(one) for one in compared],
+        }
         write_result(request.json, "recipe", result)
     return 0
 
@@ -135,7 +164,8 @@ def _attempt(
     train: NDArray[Any],
     test: NDArray[Any],
     seed: int,
-) -> Attempt:
+) -> tuple[Attempt, NDArray[Any]]:
+    """Train and print a line; return what came out, and whether each predicted image got its class (n,)."""
     from cxr_platform.training.inputs import ImageInputs
     from cxr_platform.training.trial import TrialData, Workbench, run_trial
 
@@ -146,7 +176,10 @@ def _attempt(
     labels, last = data.labels[test], result.history[-1]
     correct = result.probabilities.argmax(axis=1) == labels
     recalls = {name: float(correct[labels == i].mean()) for i, name in enumerate(CLASSES) if (labels == i).any()}
-    return Attempt(given, seed, float(correct.mean()), recalls, last.accuracy, last.loss, last.epochs, seconds)
+    accuracy = float(correct.mean())
+    attempt = Attempt(given, seed, accuracy, recalls, last.accuracy, last.loss, last.epochs, seconds)
+    print(_line(attempt), flush=True)
+    return attempt, correct
 
 
 def _line(attempt: Attempt) -> str:

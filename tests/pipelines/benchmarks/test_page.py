@@ -52,6 +52,19 @@ def statistics_result() -> dict[str, Any]:
     }
 
 
+def recipe_result() -> dict[str, Any]:
+    smoothed = {"training.label_smoothing": 0.1}
+    measured = {"training_accuracy": 0.8, "training_loss": 0.5, "processor_seconds": 300.0}
+    attempts = [{"settings": given, "seed": seed, **measured} for given in ({}, smoothed) for seed in (1, 2)]
+    compared = [
+        {"settings": given, "accuracy": {"value": 80.0 + gain, "low": 77.0, "high": 84.0},
+         "difference": {"value": gain, "low": gain - 1, "high": gain + 1, "signed": True}}
+        for given, gain in (({}, 0.0), (smoothed, 1.5))
+    ]  # fmt: skip
+    facts = {"images": {"trained": 1700, "predicted": 600}, "profile": "quick", "input_size": 96, "seeds": [1, 2]}
+    return {"benchmark": "recipe", **MACHINE, **facts, "attempts": attempts, "compared": compared}
+
+
 def study_result() -> dict[str, Any]:
     facts = {"images": 400, "folds": 3, "input_size": 96, "cores": 2, "profile": "quick", "stock_to_platform": 4.0}
     outcomes = {
@@ -211,6 +224,19 @@ def test_simulations_are_held_against_what_is_wanted_of_them(tmp_path: Path) -> 
         "| 1 | 15.00 | 5.10 |",
     ):
         assert row in out.read_text()
+
+
+def test_settings_that_were_tried_stand_beside_those_of_the_profile_without_a_claim(tmp_path: Path) -> None:
+    out = tmp_path / "page.md"
+    assert benchmark.main(["page", *written(tmp_path, recipe_result()), "--out", str(out)]) == 0
+    text = out.read_text()
+    for row in (
+        "| those of quick | 80.00 (77.00 to 84.00) |  | 0.800 | 0.500 | 300 |",
+        '| {"training.label_smoothing": 0.1} | 81.50 (77.00 to 84.00) | +1.50 (+0.50 to +2.50) | 0.800 | 0.500 | 300 |',
+    ):
+        assert row in text
+    assert "means over 2 seeds" in text
+    assert "| wanted |" not in text
 
 
 def test_notes_by_hand_are_kept(tmp_path: Path) -> None:

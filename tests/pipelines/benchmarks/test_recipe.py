@@ -66,7 +66,12 @@ def test_each_setting_and_seed_is_trained_printed_and_written(
     options = ["--settings", '{"training.batch_size": 16}', "--seeds", "1,2", "--json", str(file)]
     assert benchmark.main(["recipe", "--manifest", "m", *options]) == 0
     assert trained == [("scratch", 32, 1), ("scratch", 32, 2), ("scratch", 16, 1), ("scratch", 16, 2)]
-    assert capsys.readouterr().out.count("accuracy") == 4
+    assert capsys.readouterr().out.count("accuracy") == 6  # each training, then each setting
+    own, other = json.loads(file.read_text())["compared"]
+    assert own["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "ratio": False, "signed": True}
+    assert other["accuracy"]["value"] == 100.0
+    assert other["difference"]["value"] == pytest.approx(100 - own["accuracy"]["value"])
+    assert other["difference"]["low"] > 0
     attempts = json.loads(file.read_text())["attempts"]
     assert attempts[3]["accuracy"] == 1.0
     assert attempts[3]["settings"] == {"training.batch_size": 16}
