@@ -3,7 +3,8 @@
     cxr evaluate --study runs/NAME --data FOLDER
 
 FOLDER holds collections as `cxr manifest` reads them, or any images with --unlabelled: these are only predicted.
-Images that the study was trained on are left out. TensorFlow uses the GPUs that it finds.
+Several folders may be given, and with --outside folders of images of none of the seven classes. Images that the study
+was trained on are left out. TensorFlow uses the GPUs that it finds.
 """
 
 import argparse
@@ -18,30 +19,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.errors import NotPossible
-from cxr_platform.evaluation.sections.external import external_table
-from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap, study_seed
-from cxr_platform.evaluation.statistics.external import external_findings
-from cxr_platform.evaluation.table import to_csv, to_markdown
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from pipelines.command import run_command
+from pipelines.evaluation_figures import FIGURE_FILES, write_figures
 from pipelines.local_study import local_copies, open_study
+from pipelines.manifest import add_data_option, add_outside_option
 from pipelines.options import StudyRequest, add_study_options, location, parse_request
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cxr_platform.evidence.image_folder import ImageFolder
     from cxr_platform.evidence.open_study import OpenStudy
 
 ANSWERS, PREDICTIONS = "answers.csv", "predictions.parquet"
-FIGURES_CSV, FIGURES_MD = "figures.csv", "figures.md"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest(StudyRequest):
-    """The folder of images, where results go (`None`: below the study), and whether the images have no classes."""
+    """Folders of images, those of none of the seven classes, and where results go (`None`: below the study).
 
-    data: Path
+    `unlabelled` says that no class is known.
+    """
+
+    data: Sequence[Path]
+    outside: tuple[str, ...]
     out: Path | None
     unlabelled: bool
 
@@ -57,9 +58,10 @@ def parser() -> argparse.ArgumentParser:
         prog="cxr evaluate", description="Score unseen images with the models of a study: every strategy × fold."
     )
     add_study_options(parser)
-    parser.add_argument(
-        "--data", type=location, required=True, help="folder or URI of images that the study has not seen"
+    add_data_option(
+        parser, required=True, help="folder or URI of images that the study has not seen, or several: --data A B"
     )
+    add_outside_option(parser)
     parser.add_argument("--out", type=location, help="folder or URI of the results (default: STUDY/evaluations/FOLDER)")
     parser.add_argument("--unlabelled", action="store_true", help="take every file as an image of unknown class")
     return parser
@@ -67,30 +69,36 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: EvaluateRequest) -> int:
     """Write predictions, excluded files and figures, and print the winner's figures; return 0."""
-    from cxr_platform.evidence.external_images import predict_external
+    from cxr_platform.evidence.external_images import OUTSIDE_KEYS, predict_external
     from cxr_platform.evidence.image_folder import read_image_folder
 
-    with local_copies(request, "study", "manifest", "data", "out") as local:
-        out = local.out or local.study / "evaluations" / local.data.resolve().name
+    with local_copies(request, "study", "manifest", "out") as local:
+        out = local.out or local.study / "evaluations" / "-".join(folder.resolve().name for folder in local.data)
         with make_progress(sys.stderr) as progress:
             workspace = open_study(local, progress)
             folder = read_image_folder(
-                local.data, workspace.manifest, workspace.profile, out, progress, unlabelled=local.unlabelled
+                local.data,
+                workspace.manifest,
+                workspace.profile,
+                out,
+                progress,
+                outside=local.outside,
+                unlabelled=local.unlabelled,
             )
             _write_excluded(out, folder)
             folder.check_images()
-            predictions = predict_external(folder.images, workspace)
+            predictions = predict_external(folder.images, workspace, OUTSIDE_KEYS)
         print(f"{len(folder.images.facts)} images scored, {len(folder.excluded)} files left out.")
         for reason, count in sorted(folder.reasons.items()):
             print(f"Left out: {count:6d}  {reason}")
+        if "unknown-folder" in folder.reasons:
+            print("Folders of images of other diseases are scored if --outside names them.")
         pq.write_table(predictions, out / PREDICTIONS, compression="zstd")
         _write_answers(out, predictions, folder, workspace)
-        frame = predictions.to_pandas()
-        labelled = frame[frame["label"].notna()]
-        if len(labelled):
-            _write_figures(out, labelled, workspace, synthetic=folder.synthetic)
-        else:
+        if local.unlabelled:
             print("The images have no classes: predictions only, no figures.")
+        else:
+            write_figures(out, predictions.to_pandas(), workspace, folder.origins, synthetic=folder.synthetic)
         print(f"Answers, one row per file: {out / ANSWERS}")
         print(f"Predictions, one row per image and network: {out / PREDICTIONS}")
     return 0
@@ -99,7 +107,7 @@ def run(request: EvaluateRequest) -> int:
 def _write_excluded(out: Path, folder: "ImageFolder") -> None:
     """Write the excluded files, also if no image is left, and remove the results of an earlier run."""
     out.mkdir(parents=True, exist_ok=True)
-    for earlier in (FIGURES_CSV, FIGURES_MD, PREDICTIONS, ANSWERS):
+    for earlier in (*FIGURE_FILES, PREDICTIONS, ANSWERS):
         (out / earlier).unlink(missing_ok=True)
     with (out / "excluded.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -122,21 +130,6 @@ def _write_answers(out: Path, predictions: pa.Table, folder: "ImageFolder", work
         print(f"No decisions: {error}")
     answers = image_answers(predictions, folder.excluded, winner, calibrated)
     answers.to_csv(out / ANSWERS, index=False, lineterminator="\n", encoding="utf-8")
-
-
-def _write_figures(out: Path, labelled: "pd.DataFrame", workspace: "OpenStudy", *, synthetic: bool) -> None:
-    """Write the figures of all strategies, the winner first, and print those of the winner."""
-    study, winner = workspace.study, workspace.winner
-    strategies = sorted(study.strategies, key=lambda strategy: strategy != winner)
-    findings = external_findings(labelled, workspace.predictions, strategies, study_seed(study))
-    of_winner = [finding for finding in findings if finding.strategy == winner]
-    title = f"Unseen images by {winner}, the winner of {study.name}"
-    print(to_markdown(external_table("figures", title, of_winner, labelled, synthetic=synthetic)))
-    title = f"Unseen images by the models of {study.name}"
-    table = external_table("figures", title, findings, labelled, synthetic=synthetic)
-    (out / FIGURES_CSV).write_text(to_csv(table), encoding="utf-8")
-    (out / FIGURES_MD).write_text(to_markdown(table), encoding="utf-8")
-    print(f"All strategies: {out / FIGURES_MD}")
 
 
 if __name__ == "__main__":

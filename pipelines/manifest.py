@@ -98,6 +98,11 @@ def add_role_options(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCES",
         help="sources that are in no fold and only scored, separated by commas",
     )
+    add_outside_option(parser)
+
+
+def add_outside_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--outside`."""
     parser.add_argument(
         "--outside",
         type=names,

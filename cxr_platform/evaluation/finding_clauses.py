@@ -1,17 +1,22 @@
 """Clauses and sentences about single findings, which the verdict, the sections and the study card have in common."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from cxr_platform.evaluation.findings import (
     Association,
     ExternalFinding,
+    ExternalPair,
     HospitalPair,
     OutsideFinding,
     ProbeFinding,
+    RankedPair,
     WithinSources,
 )
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+
+Ranked = TypeVar("Ranked", bound=RankedPair)
 
 
 def confounding_warning(association: Association) -> str:
@@ -74,7 +79,7 @@ def compared_text(within: WithinSources) -> str:
     )
 
 
-def worst_pair(pairs: Sequence[HospitalPair]) -> HospitalPair:
+def worst_pair(pairs: Sequence[Ranked]) -> Ranked:
     """Return the pair with the lowest AUC, of those with enough images for a conclusion if there are any."""
     large = [pair for pair in pairs if not pair.small]
     return min(large or pairs, key=lambda pair: 1.0 if pair.auc.value is None else pair.auc.value)
@@ -87,6 +92,11 @@ def pair_text(pair: HospitalPair) -> str:
         f"{POSITIVE_CLASS} of {pair.positive} against other images of {pair.negative}, trained without {missing}: AUC "
         f"{text(pair.auc)}"
     )
+
+
+def external_pair_text(pair: ExternalPair) -> str:
+    """Return a clause with the AUC of a pair of external sources."""
+    return f"{POSITIVE_CLASS} of {pair.positive} against {pair.finding} of {pair.negative}: AUC {text(pair.auc)}"
 
 
 def probe_text(probe: ProbeFinding) -> str:

@@ -156,6 +156,27 @@ class OutsideFinding:
 
 
 @dataclass(frozen=True)
+class ClassAnswers:
+    """How often images of `label` of an external source are called each class, in percent, in the order of `CLASSES`.
+
+    `internal` has the same shares of the images of that class in cross-validation.
+    """
+
+    source: str
+    label: str
+    strategy: str
+    images: int
+    groups: int
+    shares: Sequence[Interval]
+    internal: Sequence[Interval]
+
+    @property
+    def small(self) -> bool:
+        """True if there are too few patients for a conclusion."""
+        return self.groups < SMALL
+
+
+@dataclass(frozen=True)
 class WithinSources:
     """A class among the other images of those of its `sources` that have any, contrast images included.
 
@@ -194,18 +215,16 @@ class WithinSources:
         return low is not None and low > 0.5
 
 
-@dataclass(frozen=True)
-class HospitalPair:
-    """AUC (0 to 1) of Covid19 `images` of one origin against the `others`, of another class, of one origin.
+@dataclass(frozen=True, kw_only=True)
+class RankedPair:
+    """AUC (0 to 1) of Covid19 `images` of the origin `positive` against `others`, without Covid19, of `negative`.
 
-    The classifiers were trained without the origin `left_out`, which is one of the two or both: those of `strategy`, or
-    simple ones on whole images if that is empty. `groups` of patients are on the side with fewer. `p_reversed` is the p
+    It is of the probabilities of `strategy`. `groups` of patients are on the side with fewer. `p_reversed` is the p
     value of an AUC below 0.5, after Holm's correction over all pairs.
     """
 
     positive: str
     negative: str
-    left_out: str
     images: int
     others: int
     groups: int
@@ -222,6 +241,28 @@ class HospitalPair:
     def reversed(self) -> bool:
         """True if the AUC is significantly below 0.5, chance: other images are ranked higher than Covid19."""
         return self.p_reversed < 0.05 and not self.small
+
+
+@dataclass(frozen=True, kw_only=True)
+class HospitalPair(RankedPair):
+    """A pair by classifiers that were trained without the origin `left_out`, which is one of the two or both.
+
+    They are simple ones on whole images if `strategy` is empty.
+    """
+
+    left_out: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalPair(RankedPair):
+    """A pair of which neither side was trained on: `finding` is the class, or the other finding, of the `others`."""
+
+    finding: str
+
+    @property
+    def within(self) -> bool:
+        """True if both sides are of one origin."""
+        return self.positive == self.negative
 
 
 @dataclass(frozen=True)

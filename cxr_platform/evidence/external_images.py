@@ -15,6 +15,7 @@ from cxr_platform.intake.candidate import Role
 from cxr_platform.training.trial import predict_images
 
 KEYS = ("image_id", "source_path", "group_id", "source", "label")
+OUTSIDE_KEYS = (*KEYS, "finding")
 SIDES = ("width", "height")
 TITLE, OUTSIDE_TITLE = "External images", "Images outside the classes"
 
@@ -45,8 +46,8 @@ def outside_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     Raises as `external_predictions` does.
     """
     advice = "Mark one with cxr manifest --outside SOURCE; any folder of images with another finding will do."
-    keys = (*KEYS, "finding")
-    return {"outside": predict_external(_images_of(opened, "outside", keys, advice), opened, keys, OUTSIDE_TITLE)}
+    images = _images_of(opened, "outside", OUTSIDE_KEYS, advice)
+    return {"outside": predict_external(images, opened, OUTSIDE_KEYS, OUTSIDE_TITLE)}
 
 
 def _images_of(opened: OpenStudy, role: Role, keys: Sequence[str], advice: str) -> ExternalImages:

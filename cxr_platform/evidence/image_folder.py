@@ -1,20 +1,25 @@
-"""A folder of images that are not in a study, with the intake of the study's own: decoded, checked and grouped."""
+"""Folders of images that are not in a study, with the intake of the study's own: decoded, checked and grouped.
+
+An image whose finding is none of the seven classes is kept without a class: all images of an `outside` source, and of
+other collections those whose table states such a finding.
+"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from cxr_platform.config import Profile
-from cxr_platform.errors import NotPossible, SourceError
+from cxr_platform.config import Profile, SelectionConfig
+from cxr_platform.errors import ConfigError, NotPossible, SourceError
 from cxr_platform.evidence.external_images import SIDES, ExternalImages
 from cxr_platform.evidence.study_overlap import images_of_study
-from cxr_platform.intake.candidate import Refusal
-from cxr_platform.intake.layouts.collection import Collection, as_text, walk
+from cxr_platform.intake.candidate import Candidate, Refusal
+from cxr_platform.intake.data_folders import DataPaths, data_paths, merged, read_data_folders
+from cxr_platform.intake.layouts import collection as layout
 from cxr_platform.intake.overrule import Overrule
-from cxr_platform.intake.sources import Inventory, find_candidates
+from cxr_platform.intake.sources import Inventory
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.folders import ManifestFolders
@@ -30,12 +35,14 @@ from cxr_platform.storage.files import write_errors
 class ImageFolder:
     """The usable images of `data`, and `excluded`: source path → reason and detail of every other file.
 
-    `synthetic` is True if the folder has phantoms.
+    `origins` has the hospital or publication of those sources of which it is stated. `synthetic` is True if there are
+    phantoms.
     """
 
-    data: Path
+    data: tuple[Path, ...]
     images: ExternalImages
     excluded: Mapping[str, Refusal]
+    origins: Mapping[str, str]
     synthetic: bool
 
     @property
@@ -47,26 +54,35 @@ class ImageFolder:
         """Raise `NotPossible` if there is no usable image, with the number of files by reason."""
         if not len(self.images.facts):
             raise NotPossible(
-                f"Expected readable images in {self.data} that are not in the study.",
+                f"Expected readable images in {' or '.join(map(str, self.data))} that are not in the study.",
                 received=", ".join(f"{n} {reason}" for reason, n in self.reasons.items()) or "an empty folder",
                 advice="Give a folder with other images.",
             )
 
 
 def read_image_folder(
-    data: Path, manifest: Manifest, profile: Profile, work: Path, progress: Progress, *, unlabelled: bool = False
+    data: DataPaths,
+    manifest: Manifest,
+    profile: Profile,
+    work: Path,
+    progress: Progress,
+    *,
+    outside: Collection[str] = (),
+    unlabelled: bool = False,
 ) -> ImageFolder:
     """Return the usable images of `data`, read with the settings of `manifest`; `work`.cache keeps decoded images.
 
-    With `unlabelled` no image has a class, whatever the names of the folders. Images of the study are excluded: the
-    same file or pixels, near copies, images of its patients, and whole groups with one of these. There may be no
-    usable image (see `check_images`).
+    `outside` names sources of none of the seven classes, as for a manifest. With `unlabelled` no image has a class,
+    whatever the names of the folders. Images of the study are excluded: the same file or pixels, near copies, images of
+    its patients, and whole groups with one of these. There may be no usable image (see `check_images`).
 
-    Raise `SourceError` for an absent folder or an unknown layout.
+    Raise `SourceError` for an absent folder, an unknown layout or an unknown outside source, and `ConfigError` for data
+    folders that overlap and for `outside` beside `unlabelled`.
     """
-    intake = manifest.info.config
+    # Which collections Normal and Pneumonia come from is a choice of images to train on.
+    intake = replace(manifest.info.config, selection=replace(manifest.info.config.selection, classes="any"))
     profile = replace(profile, intake=intake)
-    inventory = _external_candidates(data, profile, unlabelled)
+    inventory = _external_candidates(data, profile.intake.selection, outside, unlabelled)
     selection, pixels = _select(inventory, profile, work, progress)
     overlap = images_of_study(selection, pixels, manifest, intake.selection.near_duplicate_distance)
     kept = [row for row in range(len(selection.images)) if row not in overlap]
@@ -74,29 +90,49 @@ def read_image_folder(
     excluded |= {selection.images[row].candidate.source_path: refusal for row, refusal in overlap.items()}
     selected, groups = [selection.images[row] for row in kept], [selection.groups[row] for row in kept]
     images = ExternalImages(_facts(selected, groups), pixels.images([image.decoded for image in selected]))
-    return ImageFolder(data, images, excluded, synthetic=bool(inventory.synthetic_sources))
+    synthetic = bool(inventory.synthetic_sources)
+    return ImageFolder(data_paths(data), images, excluded, inventory.origins, synthetic)
 
 
-def _external_candidates(data: Path, profile: Profile, unlabelled: bool) -> Inventory:
-    """Give all candidates the role external, so that none is sampled, capped or put into a fold."""
+def _external_candidates(
+    data: DataPaths, selection: SelectionConfig, outside: Collection[str], unlabelled: bool
+) -> Inventory:
+    """Return the candidates with roles by which none is sampled, capped or put into a fold."""
+    if unlabelled and outside:
+        raise ConfigError(
+            "Expected --unlabelled, for images of unknown classes, or --outside, for images of none of the seven.",
+            received=f"--unlabelled and --outside {','.join(outside)}",
+            advice="Leave one of them out.",
+        )
     if unlabelled:
-        inventory = _without_labels(data)
+        inventory = merged(read_data_folders(data, selection, find=_without_labels))
     else:
         try:
-            inventory = find_candidates(data, profile.intake.selection)
+            inventory = merged(read_data_folders(data, selection, outside))
         except SourceError as error:
-            error.advice += " For images without a class use --unlabelled."
+            if error.advice:  # on the layouts that are recognised
+                error.advice += " For images without a class use --unlabelled, for images of other diseases --outside."
             raise
-    external = [replace(candidate, role="external") for candidate in inventory.candidates]
-    return replace(inventory, candidates=external)
+    return replace(inventory, candidates=list(map(_scored, inventory.candidates)))
 
 
-def _without_labels(data: Path) -> Inventory:
+def _scored(candidate: Candidate) -> Candidate:
+    """Return a candidate of a source that is only scored: outside the classes, or external."""
+    if candidate.role == "outside":
+        return candidate
+    if candidate.other_finding:
+        return replace(candidate, role="outside", refusal=None)
+    return replace(candidate, role="external")
+
+
+def _without_labels(data: Path, selection: SelectionConfig, outside: Collection[str]) -> Inventory:
+    del selection, outside  # every file is an image without a class
     if not data.is_dir():
         raise SourceError(f"Expected a folder of images at {data}.", received="a file" if data.exists() else "nothing")
     folder = data.resolve()
-    collection = Collection(as_text(folder.name), folder, walk(folder))
-    return Inventory([collection.candidate(file) for file in collection.files])
+    files = layout.walk(folder)
+    collection = layout.Collection(layout.as_text(folder.name), folder, files)
+    return Inventory([collection.candidate(file) for file in files], folders=(folder,))
 
 
 def _select(inventory: Inventory, profile: Profile, work: Path, progress: Progress) -> tuple[Selection, PixelReader]:
@@ -119,6 +155,7 @@ def _facts(selected: Sequence[SelectedImage], groups: Sequence[str]) -> pa.Table
         "group_id": list(groups),
         "source": [image.candidate.source for image in selected],
         "label": [image.candidate.label for image in selected],
+        "finding": [image.candidate.finding if image.is_outside else None for image in selected],
     }
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     for side in SIDES:

@@ -6,7 +6,7 @@ many folders above them in front as tell them apart (`north/export` and `south/e
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, product
@@ -25,6 +25,8 @@ from cxr_platform.storage.paths import is_remote
 T = TypeVar("T")
 DataPaths = Path | Sequence[Path]
 """A data folder, or several."""
+FindFiles = Callable[[Path, SelectionConfig, Collection[str]], Inventory]
+"""What lists the files of one data folder, as `find_candidates` does."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,19 @@ def data_paths(data: DataPaths) -> tuple[Path, ...]:
 
 
 def read_data_folders(
-    data: DataPaths, selection: SelectionConfig, outside: Collection[str] = ()
+    data: DataPaths,
+    selection: SelectionConfig,
+    outside: Collection[str] = (),
+    find: FindFiles = find_candidates,
 ) -> tuple[DataFolder, ...]:
-    """Return each folder of `data` with its files (see `find_candidates`); `outside` has the names of `DataFolder`.
+    """Return each folder of `data` with its files, as `find` lists them; `outside` has the names of `DataFolder`.
 
     Raises `ConfigError` for a folder that is given twice or lies in another one, the errors of `find_candidates`, and
     `StorageError` with the folder whose object store does not answer.
     """
     paths = data_paths(data)
     if len(paths) == 1:
-        return (DataFolder(paths[0].resolve(), "", _found(paths[0], selection, outside)),)
+        return (DataFolder(paths[0].resolve(), "", _found(find, paths[0], selection, outside)),)
     resolved = [path.resolve() for path in paths]
     _check_apart(resolved)
     names = folder_names(resolved)
@@ -113,16 +118,16 @@ def read_data_folders(
             received=", ".join(map(repr, unknown)),
         )
     folders = tuple(
-        DataFolder(path, name, _found(path, selection, _own_names(path, name, outside)))
+        DataFolder(path, name, _found(find, path, selection, _own_names(path, name, outside)))
         for path, name in zip(resolved, names, strict=True)
     )
     _check_sources(folders)
     return folders
 
 
-def _found(path: Path, selection: SelectionConfig, outside: Collection[str]) -> Inventory:
+def _found(find: FindFiles, path: Path, selection: SelectionConfig, outside: Collection[str]) -> Inventory:
     with read_errors(path, remote_only=True):
-        return find_candidates(path, selection, outside)
+        return find(path, selection, outside)
 
 
 def _own_names(path: Path, name: str, outside: Collection[str]) -> tuple[str, ...]:

@@ -215,7 +215,7 @@ def _recognised_sources(data: Path, outside_names: Names[str]) -> tuple[list[_So
     taken = tuple(f"{folder.name}/" for folder in set_apart)
     studied = replace(whole, files=tuple(file for file in whole.files if not as_text(file).startswith(taken)))
     sources = _sources_in(studied, "")
-    if not sources:
+    if not sources and (studied.files or not set_apart):
         raise _not_recognised(studied, data)
     sources += [_outside_source(folder, None) for folder in set_apart]
     inside = tuple(f"{source.collection.folder.relative_to(data).as_posix()}/" for source in sources)

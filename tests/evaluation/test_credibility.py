@@ -33,7 +33,10 @@ from tests.evaluation.made_findings import (
 
 def pair(auc: float, p: float = 1.0, images: int = 40) -> HospitalPair:
     interval = Interval(auc, auc - 0.1, auc + 0.1, ratio=True)
-    return HospitalPair("west", "east", "west", images, 300, images, interval, p)
+    return HospitalPair(
+        positive="west", negative="east", left_out="west", images=images, others=300, groups=images, auc=interval,
+        p_reversed=p,
+    )  # fmt: skip
 
 
 LARGE_PAIR = pair(0.8)

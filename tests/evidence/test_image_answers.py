@@ -23,10 +23,9 @@ def predictions() -> pa.Table:
             for number, (file, values) in enumerate(zip(FILES, COVID19, strict=True)):
                 p = 1 - values[fold] if swapped else values[fold]
                 row = dict.fromkeys(PROBABILITY_COLUMNS, 0.0) | {"p_Covid19": p, "p_Normal": 1 - p}
-                label = None if number else "Covid19"
+                stated = {"label": None if number else "Covid19", "finding": "SARS" if number == 1 else None}
                 rows.append(
-                    {"image_id": f"{number}", "source_path": file, "label": label, "strategy": strategy, "fold": fold}
-                    | row
+                    {"image_id": f"{number}", "source_path": file, "strategy": strategy, "fold": fold} | stated | row
                 )
     return pa.Table.from_pylist(rows)
 
@@ -44,6 +43,7 @@ def test_each_file_has_one_row_with_the_mean_of_the_winners_networks() -> None:
     assert table.loc["h/b b.png", ["answer", "probability", "label"]].tolist() == ["Covid19", 0.8, "Covid19"]
     assert table.loc["h/ö.png", ["answer", "probability"]].tolist() == ["Normal", 0.85]
     assert table.loc["h/ö.png"].isna()["label"]
+    assert table["finding"].dropna().to_dict() == {FILES[1]: "SARS"}
 
 
 def test_a_refused_file_has_its_reason_and_no_answer() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_platform.errors import NotPossible, SourceError
+from cxr_platform.errors import ConfigError, NotPossible, SourceError
 from cxr_platform.evidence.image_folder import ImageFolder, read_image_folder
 from cxr_platform.evidence.study_overlap import IN_STUDY
 from cxr_platform.manifest.build import build_manifest
@@ -38,10 +38,19 @@ def new_images(tmp_path: Path) -> Path:
     return data
 
 
-def read(data: Path, manifest: Manifest, *, unlabelled: bool = False) -> ImageFolder:
-    work = data.parent / "out"
-    fill_cache(data, work, profile())
-    return read_image_folder(data, manifest, profile(), work, NoProgress(), unlabelled=unlabelled)
+def read(
+    data: Path | tuple[Path, ...], manifest: Manifest, *, outside: tuple[str, ...] = (), unlabelled: bool = False
+) -> ImageFolder:
+    first = data if isinstance(data, Path) else data[0]
+    work = first.parent / "out"
+    fill_cache(data, work, profile(), outside)
+    return read_image_folder(data, manifest, profile(), work, NoProgress(), outside=outside, unlabelled=unlabelled)
+
+
+def stated(folder: ImageFolder) -> dict[str, tuple[str | None, str | None]]:
+    """Class and other finding of each image by its path."""
+    facts = folder.images.facts.to_pydict()
+    return dict(zip(facts["source_path"], zip(facts["label"], facts["finding"], strict=True), strict=True))
 
 
 def test_usable_images_have_class_and_pixels_and_the_others_a_reason(new_images: Path, manifest: Manifest) -> None:
@@ -118,3 +127,86 @@ def test_images_that_left_the_folder_are_removed_from_the_cache(new_images: Path
     read(new_images, manifest)
     (after,) = (new_images.parent / "out.cache").rglob("*.parquet")
     assert after != before
+
+
+def test_images_of_another_disease_are_kept_without_class_if_their_folder_is_named(
+    new_images: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    data = tmp_path / "unseen"
+    data.mkdir()
+    new_images.rename(data / "hospital")
+    save(image(530), data / "tuberculosis" / "1.png")
+    assert read(data, manifest).excluded["./tuberculosis/1.png"].reason == "unknown-folder"
+    folder = read(data, manifest, outside=("tuberculosis",))
+    assert stated(folder) == {
+        "hospital/Covid19/a.png": ("Covid19", None),
+        "hospital/Normal/b.png": ("Normal", None),
+        "hospital/Normal/c.png": ("Normal", None),
+        "tuberculosis/1.png": (None, "tuberculosis"),
+    }
+    with pytest.raises(SourceError, match=r"Expected outside sources out of the folders of .*'silicosis'"):
+        read_image_folder(data, manifest, profile(), tmp_path, NoProgress(), outside=("silicosis",))
+
+
+def test_images_of_another_disease_alone_are_enough(manifest: Manifest, tmp_path: Path) -> None:
+    save(image(531), tmp_path / "unseen" / "tuberculosis" / "1.png")
+    folder = read(tmp_path / "unseen", manifest, outside=("tuberculosis",))
+    assert stated(folder) == {"tuberculosis/1.png": (None, "tuberculosis")}
+
+
+def test_a_sources_toml_names_images_of_another_disease_and_origins(new_images: Path, manifest: Manifest) -> None:
+    save(image(532), new_images / "lungs" / "1.png")
+    (new_images / "sources.toml").write_text(
+        '[sources.own]\npath = "Normal"\norigin = "Ohio"\n[sources.silicosis]\npath = "lungs"\noutside = true\n'
+    )
+    folder = read(new_images, manifest)
+    assert stated(folder) == {
+        "own/b.png": ("Normal", None),
+        "own/c.png": ("Normal", None),
+        "silicosis/1.png": (None, "lungs"),
+    }
+    assert folder.origins == {"own": "Ohio"}
+
+
+def write_table(folder: Path, findings: tuple[str, ...]) -> Path:
+    """NIH's layout with one image of each of the findings."""
+    lines = ["Image Index,Finding Labels,Patient ID,View Position"]
+    for number, finding in enumerate(findings):
+        save(image(540 + number), folder / "images" / f"{number}.png")
+        lines.append(f"{number}.png,{finding},{number},PA")
+    (folder / "Data_Entry_2017.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_what_a_table_states_is_kept_whether_or_not_the_study_takes_it_from_such_a_collection(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    assert manifest.info.config.selection.classes == "paper"  # Normal and Pneumonia of Kermany alone
+    folder = read(write_table(tmp_path / "nih", ("No Finding", "Pneumonia", "Mass|Nodule", "Edema")), manifest)
+    assert list(stated(folder).values()) == [
+        ("Normal", None), ("Pneumonia", None), (None, "Mass|Nodule"), ("Edema", None),
+    ]  # fmt: skip
+    assert folder.origins == {"nih": "NIH"}
+    assert not folder.excluded
+
+
+def test_several_folders_are_read_as_for_a_manifest(new_images: Path, manifest: Manifest, tmp_path: Path) -> None:
+    for number in range(2):
+        save(image(550 + number), tmp_path / "tb" / f"{number}.png")
+    folder = read((new_images, tmp_path / "tb"), manifest, outside=("tb",))
+    assert set(folder.images.facts["source"].to_pylist()) == {"hospital", "tb"}
+    assert [finding for _, finding in stated(folder).values()] == [None, None, None, "tb", "tb"]
+    loose = read_image_folder(
+        (new_images, tmp_path / "tb"), manifest, profile(), tmp_path / "out", NoProgress(), unlabelled=True
+    )
+    assert len(loose.images.facts) == 5
+    assert {label for label, _ in stated(loose).values()} == {None}
+    with pytest.raises(ConfigError, match="given twice"):
+        read_image_folder((new_images, new_images), manifest, profile(), tmp_path, NoProgress())
+
+
+def test_images_are_of_no_known_class_or_of_none_of_the_seven(new_images: Path, manifest: Manifest) -> None:
+    with pytest.raises(ConfigError, match="--unlabelled, for images of unknown classes, or --outside"):
+        read_image_folder(
+            new_images, manifest, profile(), new_images, NoProgress(), outside=("hospital",), unlabelled=True
+        )

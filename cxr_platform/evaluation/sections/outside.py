@@ -52,16 +52,16 @@ def render(inputs: ReportInputs, found: Sequence[OutsideFinding]) -> Section:
     of_winner = [f for f in found if f.strategy == winner]
     sources = [f for f in of_winner if f.whole]
     parts = [f for f in of_winner if not f.whole]
-    tables = [_answers_table(sources, synthetic)]
+    tables = [answers_table(sources, synthetic)]
     if parts:
-        tables.append(_findings_table(parts, synthetic))
+        tables.append(findings_table(parts, synthetic))
     return Section(
         NAME,
         TITLE,
         lead=(METHOD, *(f"{sentence(f)}." for f in sources if not f.higher)),
         pictures=(_picture(sources, synthetic),),
         tables=tuple(tables),
-        folded=(_strategies_table([f for f in found if f.whole], synthetic),),
+        folded=(strategies_table([f for f in found if f.whole], synthetic),),
         warnings=tuple(f"{sentence(f)}. {TAKEN}" for f in sources if f.higher),
         values={"rule": RULE, "findings": [_values(f) for f in found]},
     )
@@ -74,7 +74,8 @@ def sentence(found: OutsideFinding) -> str:
     return f"{clause[:1].upper()}{clause[1:]}{few}"
 
 
-def _answers_table(sources: Sequence[OutsideFinding], synthetic: bool) -> Table:
+def answers_table(sources: Sequence[OutsideFinding], synthetic: bool) -> Table:
+    """Return the shares that one strategy calls each class: a column for each source."""
     rows = [Row((label,), tuple(f.shares[position] for f in sources)) for position, label in enumerate(CLASSES)]
     rows.append(Row(("images",), tuple(f.images for f in sources), "total"))
     columns = tuple(f"{f.source} (%)" for f in sources)
@@ -82,7 +83,8 @@ def _answers_table(sources: Sequence[OutsideFinding], synthetic: bool) -> Table:
     return Table("outside", title, ("Answer",), columns, tuple(rows), NOTE, synthetic)
 
 
-def _findings_table(parts: Sequence[OutsideFinding], synthetic: bool) -> Table:
+def findings_table(parts: Sequence[OutsideFinding], synthetic: bool) -> Table:
+    """Return a row for each finding of a source: how often one strategy calls it Covid19."""
     rows = []
     for f in parts:
         most = max(range(len(CLASSES)), key=lambda position: f.shares[position].value or 0.0)
@@ -94,7 +96,8 @@ def _findings_table(parts: Sequence[OutsideFinding], synthetic: bool) -> Table:
     return Table("outside-findings", title, ("Source", "Finding"), columns, tuple(rows), note, synthetic)
 
 
-def _strategies_table(sources: Sequence[OutsideFinding], synthetic: bool) -> Table:
+def strategies_table(sources: Sequence[OutsideFinding], synthetic: bool) -> Table:
+    """Return a row for each source and strategy: how often it is called Covid19."""
     rows = [
         Row((f.source, f.strategy), (f.images, f.called, f.share, f.internal, "yes" if f.higher else "no"))
         for f in sorted(sources, key=lambda f: f.source)

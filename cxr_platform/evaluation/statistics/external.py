@@ -47,11 +47,17 @@ def ensemble_images(frame: pd.DataFrame) -> ScoredImages:
 
     The label of an image without a class is `NO_CLASS`.
     """
-    images = frame.groupby("image_id", sort=True)
-    means = images[list(PROBABILITY_COLUMNS)].mean().to_numpy()
-    facts = images[["label", "group_id"]].first()
-    labels = facts["label"].map(lambda name: CLASSES.index(name) if isinstance(name, str) else NO_CLASS).to_numpy()
-    return ScoredImages(labels, means.argmax(axis=1), facts["group_id"].to_numpy())
+    images = ensemble_probabilities(frame)
+    labels = images["label"].map(lambda name: CLASSES.index(name) if isinstance(name, str) else NO_CLASS).to_numpy()
+    predicted = images[list(PROBABILITY_COLUMNS)].to_numpy().argmax(axis=1)
+    return ScoredImages(labels, predicted, images["group_id"].to_numpy())
+
+
+def ensemble_probabilities(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per image of `frame`, sorted by image_id: its facts, and the mean of its models' probabilities."""
+    means = frame.groupby("image_id", sort=True)[list(PROBABILITY_COLUMNS)].mean()
+    facts = frame.drop_duplicates("image_id").set_index("image_id").loc[means.index]
+    return facts.assign(**{name: means[name] for name in PROBABILITY_COLUMNS})
 
 
 def defined_rates(labels: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -5,13 +5,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
 from cxr_platform.domain.interval import LEVEL, Interval
-from cxr_platform.evaluation.findings import HospitalPair
+from cxr_platform.evaluation.findings import HospitalPair, RankedPair
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.comparison import holm
@@ -19,6 +20,7 @@ from cxr_platform.evaluation.statistics.measures import paired_auc
 from cxr_platform.labels import POSITIVE_CLASS
 
 SCORE = f"p_{POSITIVE_CLASS}"
+Ranked = TypeVar("Ranked", bound=RankedPair)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ def hospital_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> tuple[
     )
 
 
-def with_corrected_p(pairs: Sequence[HospitalPair]) -> tuple[HospitalPair, ...]:
+def with_corrected_p(pairs: Sequence[Ranked]) -> tuple[Ranked, ...]:
     """Return the pairs with their p values after Holm's correction over all of them."""
     corrected = holm(np.array([p_reversed(pair.auc) for pair in pairs]))
     return tuple(replace(pair, p_reversed=float(p)) for pair, p in zip(pairs, corrected, strict=True))
@@ -77,9 +79,9 @@ def hospital_pair(frame: pd.DataFrame, pair: PairRows, auc: Interval, strategy: 
     members = frame.iloc[pair.rows]
     sides = [side for _, side in members.groupby(members["label"] == POSITIVE_CLASS)]
     return HospitalPair(
-        pair.positive,
-        pair.negative,
-        pair.left_out,
+        positive=pair.positive,
+        negative=pair.negative,
+        left_out=pair.left_out,
         images=sides[1]["image_id"].nunique(),
         others=sides[0]["image_id"].nunique(),
         groups=min(side["group_id"].nunique() for side in sides),

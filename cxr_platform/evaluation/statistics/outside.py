@@ -10,9 +10,14 @@ import pandas as pd
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import OutsideFinding
-from cxr_platform.evaluation.predictions import POSITIVE, Predictions
+from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
-from cxr_platform.evaluation.statistics.external import contradicts, cross_validated_images, ensemble_images
+from cxr_platform.evaluation.statistics.external import (
+    ScoredImages,
+    contradicts,
+    cross_validated_images,
+    ensemble_images,
+)
 from cxr_platform.labels import CLASSES
 
 SHOWN_FINDINGS = 12
@@ -41,7 +46,7 @@ def _called_in_folds(predictions: Predictions, strategy: str, seed: int) -> Inte
 
 
 def _of_source(rows: pd.DataFrame, names: tuple[str, str], internal: Interval, seed: int) -> Iterator[OutsideFinding]:
-    stated = rows["finding"].fillna("").replace("", "not stated")
+    stated = stated_findings(rows)
     counted = stated[~rows["image_id"].duplicated()].value_counts(sort=False)
     alone = "" if len(counted) > 1 else str(counted.index[0])
     yield _finding(rows, names, alone, internal, seed, whole=True)
@@ -56,7 +61,7 @@ def _finding(
 ) -> OutsideFinding:
     images = ensemble_images(rows)
     bootstrap = Bootstrap(images.groups, seed=seed)
-    shares = tuple(bootstrap.rate(images.predicted == position) for position in range(len(CLASSES)))
+    shares = answer_shares(images, bootstrap)
     source, strategy = names
     return OutsideFinding(
         source=source,
@@ -70,3 +75,13 @@ def _finding(
         internal=internal,
         higher=contradicts(internal, shares[POSITIVE]),
     )
+
+
+def stated_findings(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return the finding of each row, in the words of its collection."""
+    return rows["finding"].fillna("").replace("", "not stated")
+
+
+def answer_shares(images: ScoredImages, bootstrap: Bootstrap, among: Array | None = None) -> tuple[Interval, ...]:
+    """Return the shares, in percent, of the images in `among` (default: all) that are called each of `CLASSES`."""
+    return tuple(bootstrap.rate(images.predicted == position, among) for position in range(len(CLASSES)))

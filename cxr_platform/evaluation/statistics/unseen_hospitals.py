@@ -12,8 +12,8 @@ from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import HospitalPair
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
-from cxr_platform.evaluation.statistics.hospitals import SCORE, hospital_pair, pair_auc, pairs_of, with_corrected_p
-from cxr_platform.evaluation.statistics.unseen_origins import PairScores, areas_of
+from cxr_platform.evaluation.statistics.hospitals import SCORE, hospital_pair, pairs_of, with_corrected_p
+from cxr_platform.evaluation.statistics.unseen_origins import PairScores, areas_of, pair_intervals
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 
@@ -100,13 +100,10 @@ def _ranked(strategy: str, rows: pd.DataFrame, seed: int) -> _Ranked | None:
         )
         for pair in members
     }
-    areas, replicates = areas_of(scored, Bootstrap(images["group_id"].to_numpy(object), seed=seed))
-    pairs = []
-    for column, pair in enumerate(members):
-        auc = percentile_interval(float(areas[column]), replicates[:, column], ratio=True)
-        if auc.low is None:  # of 0 or 1, or of very few patients
-            auc = pair_auc(rows, pair, seed)
-        pairs.append(hospital_pair(rows, pair, auc, strategy))
+    bootstrap = Bootstrap(images["group_id"].to_numpy(object), seed=seed)
+    areas, replicates = areas_of(scored, bootstrap)
+    intervals = pair_intervals(scored, areas, replicates, bootstrap)
+    pairs = [hospital_pair(rows, pair, auc, strategy) for pair, auc in zip(members, intervals, strict=True)]
     large = [column for column, pair in enumerate(pairs) if not pair.small] or list(range(len(pairs)))
     return _Ranked(with_corrected_p(pairs), float(areas[large].mean()), replicates[:, large].mean(axis=1))
 

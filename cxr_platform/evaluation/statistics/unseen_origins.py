@@ -8,7 +8,7 @@ import numpy as np
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, exact_bounds, percentile_interval
 from cxr_platform.evaluation.statistics.measures import RankedScores
 
 Pair = tuple[str, str]
@@ -47,10 +47,7 @@ def unseen_origins(scored: Mapping[Pair, PairScores], bootstrap: Bootstrap) -> U
     values instead of a mean with an interval.
     """
     areas, replicates = areas_of(scored, bootstrap)
-    each = [
-        (pair, percentile_interval(float(area), replicates[:, column], ratio=True))
-        for column, (pair, area) in enumerate(zip(scored, areas, strict=True))
-    ]
+    each = list(zip(scored, pair_intervals(scored, areas, replicates, bootstrap), strict=True))
     lowest = int(areas.argmin())
     return UnseenOrigins(
         percentile_interval(float(areas.mean()), replicates.mean(axis=1), ratio=True),
@@ -83,3 +80,21 @@ def areas_of(scored: Mapping[Key, PairScores], bootstrap: Bootstrap) -> tuple[Ar
         return np.stack([scores.areas(weights[:, rows])[:, 0] for rows, scores in ranked], axis=1)
 
     return areas(np.ones((1, bootstrap.images), np.float32))[0], bootstrap.replicate(areas)
+
+
+def pair_intervals(
+    scored: Mapping[Key, PairScores], areas: Array, replicates: Array, bootstrap: Bootstrap
+) -> list[Interval]:
+    """Return the area of each pair with its interval, from the results of `areas_of`.
+
+    An area of 0 or 1 is the same in every replicate. Its bounds are Clopper and Pearson's, with the groups of the side
+    that has fewer as trials.
+    """
+    intervals = []
+    for each, area, drawn in zip(scored.values(), areas.tolist(), replicates.T, strict=True):
+        if area in (0.0, 1.0):
+            sides = (bootstrap.groups_among(each.rows[each.positive == side]) for side in (True, False))
+            intervals.append(Interval(area, *exact_bounds(area, min(sides)), ratio=True))
+        else:
+            intervals.append(percentile_interval(area, drawn, ratio=True))
+    return intervals

@@ -1,0 +1,110 @@
+"""Figures of `cxr evaluate`: rates of each source, answers by class, images of other diseases, and pairs of sources."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxr_platform.domain.strategies import ROBUST
+from cxr_platform.evaluation.external_tables import (
+    classes_table,
+    pair_rows_table,
+    pairs_sentence,
+    pairs_table,
+    shares_table,
+)
+from cxr_platform.evaluation.formatting import joined
+from cxr_platform.evaluation.sections.external import external_table
+from cxr_platform.evaluation.sections.outside import answers_table, findings_table, sentence, strategies_table
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.class_answers import class_answers
+from cxr_platform.evaluation.statistics.external import external_findings
+from cxr_platform.evaluation.statistics.external_pairs import external_pairs
+from cxr_platform.evaluation.statistics.outside import outside_findings
+from cxr_platform.evaluation.table import to_csv, to_markdown
+from cxr_platform.labels import POSITIVE_CLASS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxr_platform.evidence.open_study import OpenStudy
+
+FIGURES_CSV, FIGURES_MD, SHARES_CSV = "figures.csv", "figures.md", "shares.csv"
+PAIRS_CSV, PAIRS_MD = "pairs.csv", "pairs.md"
+FIGURE_FILES = (FIGURES_CSV, FIGURES_MD, SHARES_CSV, PAIRS_CSV, PAIRS_MD)
+
+
+def write_figures(
+    out: Path, frame: "pd.DataFrame", workspace: "OpenStudy", origins: Mapping[str, str], *, synthetic: bool
+) -> None:
+    """Write the figures of all strategies, the winner first, to `FIGURE_FILES`, and print those of the winner.
+
+    `frame` has predictions for images with a `label` or, if they are of none of the seven classes, a `finding`.
+    `origins` maps sources to the hospital or publication, where it is stated.
+    """
+    if of_study := _origins_of_study(frame, workspace, origins):
+        print(f"Not of another hospital: the study was trained on other images of {joined(of_study)}.")
+    _write_rates(out, frame, workspace, synthetic=synthetic)
+    _write_pairs(out, frame, workspace, origins, synthetic=synthetic)
+
+
+def _winner_first(workspace: "OpenStudy") -> list[str]:
+    return sorted(workspace.study.strategies, key=lambda strategy: strategy != workspace.winner)
+
+
+def _origins_of_study(frame: "pd.DataFrame", workspace: "OpenStudy", origins: Mapping[str, str]) -> list[str]:
+    """Return the origins of the images that are also origins of the study."""
+    of_study = {workspace.study.manifest.origin_of(source) for source in workspace.predictions.source}
+    return sorted({origins.get(source, source) for source in frame["source"].unique()} & of_study)
+
+
+def _write_rates(out: Path, frame: "pd.DataFrame", workspace: "OpenStudy", *, synthetic: bool) -> None:
+    """Write and print rates, answers by class, and answers for images of none of the seven classes."""
+    winner, strategies, seed = workspace.winner, _winner_first(workspace), study_seed(workspace.study)
+    labelled, without_class = frame[frame["label"].notna()], frame[frame["finding"].notna()]
+    rates = external_findings(labelled, workspace.predictions, strategies, seed)
+    answers = class_answers(labelled, workspace.predictions, strategies, seed)
+    outside = outside_findings(without_class, workspace.predictions, strategies, seed)
+    whose, tables = f"by the models of {workspace.study.name}", []
+    if rates:
+        of_winner = [rate for rate in rates if rate.strategy == winner]
+        title = f"Unseen images by {winner}, the winner of {workspace.study.name}"
+        print(to_markdown(external_table("figures", title, of_winner, labelled, synthetic=synthetic)))
+        by_winner = [answer for answer in answers if answer.strategy == winner]
+        print(to_markdown(classes_table(by_winner, f"Each class by {winner}", synthetic=synthetic)))
+        table = external_table("figures", f"Unseen images {whose}", rates, labelled, synthetic=synthetic)
+        (out / FIGURES_CSV).write_text(to_csv(table), encoding="utf-8")
+        tables += [table, classes_table(answers, f"Each class {whose}", synthetic=synthetic)]
+    if outside:
+        sources = [found for found in outside if found.strategy == winner and found.whole]
+        parts = [found for found in outside if found.strategy == winner and not found.whole]
+        by_winner_tables = [answers_table(sources, synthetic)]
+        if parts:
+            by_winner_tables.append(findings_table(parts, synthetic))
+        print("\n".join(map(to_markdown, by_winner_tables)))
+        print("\n".join(f"{sentence(found)}." for found in sources), end="\n\n")
+        tables += [*by_winner_tables, strategies_table([found for found in outside if found.whole], synthetic)]
+    shares = shares_table(answers, outside, synthetic=synthetic)
+    (out / SHARES_CSV).write_text(to_csv(shares), encoding="utf-8")
+    (out / FIGURES_MD).write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
+    print(f"All strategies: {out / FIGURES_MD}; the share called each class: {out / SHARES_CSV}")
+
+
+def _write_pairs(
+    out: Path, frame: "pd.DataFrame", workspace: "OpenStudy", origins: Mapping[str, str], *, synthetic: bool
+) -> None:
+    """Write the pairs of all strategies, and print those of the winner and of `robust`."""
+    winner, name = workspace.winner, workspace.study.name
+    found = external_pairs(frame, origins, _winner_first(workspace), winner, study_seed(workspace.study))
+    if not found:
+        of_covid = (frame["label"] == POSITIVE_CLASS).any()
+        print(f"No AUC of {POSITIVE_CLASS}: {'all' if of_covid else 'none'} of the images are of {POSITIVE_CLASS}.")
+        return
+    title = f"AUC of {POSITIVE_CLASS} for pairs of sources by the models of {name}"
+    shown = [pairs for pairs in found if pairs.strategy in (winner, ROBUST)]
+    print(to_markdown(pairs_table(shown, title, synthetic=synthetic)))
+    print("\n".join(map(pairs_sentence, shown)), end="\n\n")
+    (out / PAIRS_CSV).write_text(to_csv(pair_rows_table(found, synthetic=synthetic)), encoding="utf-8")
+    sentences = "\n".join(f"- {pairs_sentence(pairs)}" for pairs in found)
+    text = f"{to_markdown(pairs_table(found, title, synthetic=synthetic))}\n{sentences}\n"
+    (out / PAIRS_MD).write_text(text, encoding="utf-8")
+    print(f"Pairs of all strategies: {out / PAIRS_MD}")
