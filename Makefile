@@ -110,7 +110,7 @@ report: setup ## write the report of NAME
 	$(RUN) pipelines.report --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
 evaluate: setup ## score unseen images in DATA with the models of NAME
-	$(RUN) pipelines.evaluate --study runs/$(NAME) --data $(DATA) $(WEIGHTS_ARGUMENT)
+	$(RUN) pipelines.evaluate --study runs/$(NAME) --data $(DATA) $(if $(OUTSIDE),--outside $(OUTSIDE)) $(WEIGHTS_ARGUMENT)
 
 track: setup ## log NAME and its report to MLflow (a folder unless MLFLOW_TRACKING_URI is set)
 	$(RUN) pipelines.track --study runs/$(NAME)

@@ -171,7 +171,8 @@ def files_page() -> str:
         "that holds the image out. `label` is empty.\n",
         columns(CONTRAST_SCHEMA),
         "## Evaluation: predictions.parquet\n\nThe same columns, one row per image, strategy and fold. `label` is "
-        "empty if the folder states none.\n",
+        "empty if the folder states none of the seven classes. An image of none of them has a `finding`, in the words "
+        "of the folder; for other images it is empty.\n",
         "## Evaluation: answers.csv\n\nOne row per file of the folder, refused files included.\n",
         table(["column", "meaning"], [[f"`{name}`", meaning] for name, meaning in ANSWER_COLUMNS.items()]),
     ]
@@ -248,7 +249,10 @@ FILES = """
 | `runs/NAME/evaluations/FOLDER/answers.csv` | one answer per file, of `cxr evaluate` |
 | `runs/NAME/evaluations/FOLDER/predictions.parquet` | the predictions of each network |
 | `runs/NAME/evaluations/FOLDER/excluded.csv` | refused files: `source_path`, `reason`, `detail` |
-| `runs/NAME/evaluations/FOLDER/figures.csv`, `figures.md` | measures of each strategy, if the images have classes |
+| `runs/NAME/evaluations/FOLDER/figures.csv` | rates of each source and strategy, if images have classes |
+| `runs/NAME/evaluations/FOLDER/shares.csv` | share called each class, of each class or other finding of each source |
+| `runs/NAME/evaluations/FOLDER/figures.md` | both as tables, without the answers other than Covid19 and the right one |
+| `runs/NAME/evaluations/FOLDER/pairs.csv`, `pairs.md` | AUC of Covid19 for each pair of sources, of each strategy |
 | `runs/NAME/report/` | `index.html` (one file), pictures (PNG), tables, `results.json`, `STUDY_CARD.md` |
 | file of weights of `cxr lungs train` | NumPy's npz: `header` (JSON) and arrays of float16 |
 | file of `cxr lungs score` | JSON: Dice of each method, hardware, versions |

@@ -246,6 +246,15 @@ def test_a_source_cannot_be_both_outside_and_external_and_some_must_remain(tmp_p
         mark_external(find_candidates(tmp_path / "tb", SelectionConfig(), ["tb"]), [])
 
 
+def test_outside_sources_alone_can_be_listed_but_not_trained_on(tmp_path: Path) -> None:
+    inventory = find_candidates(plant(tmp_path, "tb/1.png", "silicosis/2.png"), SelectionConfig(), ["tb", "silicosis"])
+    assert roles(inventory) == {"tb": "outside", "silicosis": "outside"}
+    with pytest.raises(SourceError, match="at least one source that is not external"):
+        mark_external(inventory, [])
+    with pytest.raises(SourceError, match="expected a collection"):
+        find_candidates(tmp_path, SelectionConfig(), ["tb"])
+
+
 def _counts(inventory: Inventory) -> Counter[tuple[str, str]]:
     return Counter((c.source, c.refusal.reason if c.refusal else str(c.label)) for c in inventory.candidates)
 

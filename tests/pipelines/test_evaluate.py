@@ -22,12 +22,13 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(work: Path, data: Path, *more: str) -> int:
-    out = work / "runs" / "t" / "evaluations" / data.name
+def run(work: Path, data: Path, *more: str, further: tuple[Path, ...] = (), outside: tuple[str, ...] = ()) -> int:
+    folders = (data, *further)
+    out = work / "runs" / "t" / "evaluations" / "-".join(folder.name for folder in folders)
     if data.is_dir():
-        fill_cache(data, out, load_profile(str(work / "tiny.toml"), {}))
-    named = ["--study", str(work / "runs" / "t"), "--data", str(data), "--manifest", str(work / "manifest")]
-    return verb.main([*named, *more])
+        fill_cache(folders, out, load_profile(str(work / "tiny.toml"), {}), outside)
+    named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest"), "--data", *map(str, folders)]
+    return verb.main([*named, *(["--outside", ",".join(outside)] if outside else []), *more])
 
 
 def test_unseen_images_are_scored_by_every_model(work: Path, unseen: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +56,75 @@ def test_unseen_images_are_scored_by_every_model(work: Path, unseen: Path, capsy
     assert set(answered["label"]) == set(rows["label"])
     assert answers.loc[sorted(set(answers.index) - set(answered.index)), "reason"].notna().all()
     assert f"Answers, one row per file: {out / 'answers.csv'}" in output.out
+    assert "| phantoms | Covid19 |" in (out / "figures.md").read_text()
+    assert "other images of phantoms" in output.out
+    pairs = pd.read_csv(out / "pairs.csv")
+    assert set(pairs["counts"]) == {"one source"}
+    assert len(pairs) == len(set(rows["label"])) - 1
+    assert "no mean, as Covid19 and other images are of one source only" in (out / "pairs.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two collections: one of Covid19 and one of Normal, and a folder of images of another disease."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "hospitals"
+    draw(folder.parent / "drawn", per_class=3, seed=11)
+    drawn = folder.parent / "drawn" / "phantoms"
+    listed = pd.read_csv(drawn / "images.csv")
+    for place, label in (("spain", "Covid19"), ("ohio", "Normal"), ("silicosis", "Fibrosis")):
+        target = folder / place / (label if place != "silicosis" else "")
+        target.mkdir(parents=True)
+        for name in listed.loc[listed["label"] == label, "filename"]:
+            (target / name).write_bytes((drawn / IMAGES_FOLDER / name).read_bytes())
+    return folder
+
+
+def test_sources_are_compared_pair_by_pair_with_images_of_another_disease(
+    work: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, elsewhere, outside=("silicosis",)) == 0
+    output = capsys.readouterr().out
+    out = work / "runs" / "t" / "evaluations" / "hospitals"
+    pairs = pd.read_csv(out / "pairs.csv").set_index(["Covid19 of", "Other images of", "Class or finding"])
+    assert set(pairs.index) == {("spain", "ohio", "Normal"), ("spain", "silicosis", "silicosis")}
+    assert pairs["AUC"].between(0, 1).all()
+    assert set(pairs["counts"]) == {"yes"}  # as all have few patients
+    assert "over 2 pairs of two sources, of which none has 20 patients" in output
+    assert output.count("the worst is Covid19 of spain against") == 1
+    shares = pd.read_csv(out / "shares.csv").set_index(["Source", "Class or finding"])
+    assert set(shares.index) == {("spain", "Covid19"), ("ohio", "Normal"), ("silicosis", "silicosis")}
+    assert shares.filter(regex=r"^called \w+ \(%\)$").sum(axis=1).to_numpy() == pytest.approx(100)
+    assert "| silicosis (%) |" in output
+    answers = pd.read_csv(out / "answers.csv").set_index("source_path")
+    of_silicosis = answers[answers.index.str.startswith("silicosis/")]
+    assert of_silicosis["label"].isna().all()
+    assert set(of_silicosis["finding"]) == {"silicosis"}
+
+
+def test_folders_in_several_places_are_one_evaluation(
+    work: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = elsewhere / "ohio", elsewhere / "silicosis"
+    assert run(work, places[0], further=places[1:], outside=("silicosis",)) == 0
+    output = capsys.readouterr().out
+    out = work / "runs" / "t" / "evaluations" / "ohio-silicosis"
+    assert set(pd.read_csv(out / "shares.csv")["Source"]) == {"ohio", "silicosis"}
+    assert "No AUC of Covid19: none of the images are of Covid19." in output
+    assert not (out / "pairs.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--outside", "silicose"], "Expected outside sources out of the folders of"),
+        (["--outside", "silicosis", "--unlabelled"], "Expected --unlabelled, for images of unknown classes"),
+    ],
+)
+def test_an_unknown_outside_folder_and_contradicting_options_are_errors(
+    work: Path, elsewhere: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, elsewhere, *more) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture
