@@ -73,8 +73,8 @@ def read_image_folder(
     """Return the usable images of `data`, read with the settings of `manifest`; `work`.cache keeps decoded images.
 
     `outside` names sources of none of the seven classes, as for a manifest. With `unlabelled` no image has a class,
-    whatever the names of the folders. Images of the study are excluded: the same file or pixels, near copies, images of
-    its patients, and whole groups with one of these. There may be no usable image (see `check_images`).
+    whatever the names of the folders. Images of the study are excluded: the same file or pixels, near and changed
+    copies, images of its patients, and whole groups with one of these. There may be no usable image (`check_images`).
 
     Raise `SourceError` for an absent folder, an unknown layout or an unknown outside source, and `ConfigError` for data
     folders that overlap and for `outside` beside `unlabelled`.
@@ -84,7 +84,7 @@ def read_image_folder(
     profile = replace(profile, intake=intake)
     inventory = _external_candidates(data, profile.intake.selection, outside, unlabelled)
     selection, pixels = _select(inventory, profile, work, progress)
-    overlap = images_of_study(selection, pixels, manifest, intake.selection.near_duplicate_distance)
+    overlap = images_of_study(selection, pixels, manifest, progress)
     kept = [row for row in range(len(selection.images)) if row not in overlap]
     excluded = {item.source_path: item.refusal for item in selection.excluded}
     excluded |= {selection.images[row].candidate.source_path: refusal for row, refusal in overlap.items()}

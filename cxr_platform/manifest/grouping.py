@@ -124,7 +124,7 @@ def near_duplicates(
 
     With `queries` only pairs with one of the first `queries` images. Each processor compares a tile of pairs at a time.
     """
-    first = _first_of_each([image.facts.pixel_sha256 for image in selected])
+    first = first_of_each([image.facts.pixel_sha256 for image in selected])
     hashes = np.array([int(selected[i].facts.phash, 16) for i in first], np.uint64)
     nominated = np.array(first, np.int64)[near_pairs(hashes, max_distance)]
     if queries is not None:
@@ -156,8 +156,8 @@ def changed_copies(
     # faiss is loaded only where crops are sought.
     from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, nominate
 
-    first = _first_of_each([image.facts.pixel_sha256 for image in selected])
-    stored = _StoredKeypoints([selected[position] for position in first], pixels)
+    first = first_of_each([image.facts.pixel_sha256 for image in selected])
+    stored = StoredKeypoints([selected[position] for position in first], pixels)
     sought = None if queries is None else sum(position < queries for position in first)
 
     def content(position: int) -> npt.NDArray[np.uint8]:
@@ -171,7 +171,7 @@ def changed_copies(
     )
 
 
-class _StoredKeypoints(Sequence[Keypoints]):
+class StoredKeypoints(Sequence[Keypoints]):
     """The keypoints of images, read from the cache at each access."""
 
     def __init__(self, images: Sequence[SelectedImage], pixels: PixelReader) -> None:
@@ -251,7 +251,8 @@ def _tiles(pairs: Pairs) -> Iterator[Pairs]:
     yield from (tile for tile in np.split(pairs[order], ends) if len(tile))
 
 
-def _first_of_each(keys: Sequence[str]) -> list[int]:
+def first_of_each(keys: Sequence[str]) -> list[int]:
+    """Return the position of the first of each of the different keys."""
     first: dict[str, int] = {}
     for position, key in enumerate(keys):
         first.setdefault(key, position)

@@ -1,12 +1,14 @@
 """Overlap of a folder with the study of a small manifest, decoded without Ray."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cxr_platform.evidence.study_overlap import images_of_study, near_copies
+from cxr_platform.evidence.study_overlap import changed_copies, images_of_study, near_copies
 from cxr_platform.intake.candidate import Refusal
+from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
@@ -16,7 +18,6 @@ from cxr_platform.manifest.store import Manifest
 from cxr_platform.progress import NoProgress
 from tests.manifest.builders import brighter_copy, candidate, fill_cache, image, profile, save, store
 
-DISTANCE = 8
 COPIED = image(10 * CLASSES.index("Fibrosis") + 2)
 ABROAD = image(700)
 
@@ -47,7 +48,7 @@ def overlap(
     cache: DecodedCache, manifest: Manifest, taken: list[SelectedImage], groups: list[str]
 ) -> dict[int, Refusal]:
     choice = Selection(taken, [None] * len(taken), groups, [], [])
-    return images_of_study(choice, PixelReader(cache, 200), manifest, DISTANCE)
+    return images_of_study(choice, PixelReader(cache, 200), manifest)
 
 
 def test_a_brighter_or_shifted_copy_of_an_image_of_the_study_is_named(cache: DecodedCache, manifest: Manifest) -> None:
@@ -56,6 +57,35 @@ def test_a_brighter_or_shifted_copy_of_an_image_of_the_study_is_named(cache: Dec
     refusals = overlap(cache, manifest, taken, ["a", "b", "c"])
     assert sorted(refusals) == [1, 2]
     assert refusals[1] == Refusal("in-study", "a copy of classes/Fibrosis/image-2.png of the study")
+
+
+def test_crops_and_mirrored_copies_of_images_of_the_study_are_named(cache: DecodedCache, manifest: Manifest) -> None:
+    pictures = {"crop": COPIED[40:-30, 30:-30], "mirrored": COPIED[:, ::-1].copy(), "new": image(500)}
+    taken = take(cache, {f"h/{name}.png": letterbox(pixels, 200).pixels for name, pixels in pictures.items()})
+    refusals = overlap(cache, manifest, taken, ["a", "b", "c"])
+    assert {row: refusal.detail for row, refusal in refusals.items()} == dict.fromkeys(
+        (0, 1), "a crop or another changed copy of classes/Fibrosis/image-2.png of the study"
+    )
+
+
+def test_an_image_of_which_the_study_has_a_crop_is_named(cache: DecodedCache, tmp_path: Path) -> None:
+    data, destination = tmp_path / "data", tmp_path / "manifest"
+    for number, label in enumerate(CLASSES):
+        for i in range(4):
+            save(image(10 * number + i)[40:-30, 30:-30], data / "classes" / label / f"{i}.png")
+    fill_cache(data, destination, profile())
+    cropped = build_manifest(data, destination, profile(), NoProgress())
+    taken = take(cache, {"h/whole.png": COPIED, "h/new.png": image(500)})
+    assert changed_copies(taken, PixelReader(cache, 200), cropped, NoProgress()) == {0: "classes/Fibrosis/2.png"}
+
+
+def test_crops_are_not_sought_where_the_manifest_did_not(cache: DecodedCache, manifest: Manifest) -> None:
+    taken = take(cache, {"h/crop.png": letterbox(COPIED[40:-30, 30:-30], 200).pixels})
+    config = manifest.info.config
+    config = replace(config, selection=replace(config.selection, find_crops=False))
+    without = replace(manifest, info=manifest.info.model_copy(update={"config": config}))
+    assert overlap(cache, manifest, taken, ["a"])
+    assert not overlap(cache, without, taken, ["a"])
 
 
 def test_images_with_similar_hashes_only_are_not_copies(cache: DecodedCache, manifest: Manifest) -> None:

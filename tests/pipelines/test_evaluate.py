@@ -85,7 +85,7 @@ def test_sources_are_compared_pair_by_pair_with_images_of_another_disease(
     assert run(work, elsewhere, outside=("silicosis",)) == 0
     output = capsys.readouterr().out
     out = work / "runs" / "t" / "evaluations" / "hospitals"
-    pairs = pd.read_csv(out / "pairs.csv").set_index(["Covid19 of", "Other images of", "Class or finding"])
+    pairs = pd.read_csv(out / "pairs.csv").set_index(["Covid19 of", "Other images of", "Their class or finding"])
     assert set(pairs.index) == {("spain", "ohio", "Normal"), ("spain", "silicosis", "silicosis")}
     assert pairs["AUC"].between(0, 1).all()
     assert set(pairs["counts"]) == {"yes"}  # as all have few patients
