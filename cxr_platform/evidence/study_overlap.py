@@ -108,28 +108,23 @@ def changed_copies(
             yield row, without_padding(image, facts["width"][row], facts["height"][row])
 
     keypoints = list(StoredKeypoints([images[position] for position in new], pixels))
-    for number, (_, content) in enumerate(of_study(study), start=1):
-        keypoints.append(find_keypoints(content))
+    for number, (_, whole) in enumerate(of_study(study), start=1):
+        keypoints.append(find_keypoints(whole))
         if number % ROWS_PER_STEP == 0 or number == len(study):
             progress.step("Comparing with the study", number, len(study))
-    count = len(new)
+    count, found = len(new), {}
     nominated = [
         n for n in nominate(keypoints, progress=progress, queries=count) if (n.first < count) != (n.second < count)
     ]
-    rows = np.unique([study[max(n.first, n.second) - count] for n in nominated]).astype(int)
-    contents = dict(of_study(rows))
-
-    def content(position: int) -> Array:
-        if position >= count:
-            return contents[study[position - count]]
-        image = images[new[position]]
-        return without_padding(pixels.images([image.decoded])[0], image.facts.width, image.facts.height)
-
-    return {
-        new[min(n.first, n.second)]: facts["source_path"][study[max(n.first, n.second) - count]]
-        for n in nominated
-        if aligned_agreement(content(n.first), content(n.second), n) >= MIN_AGREEMENT
-    }
+    row_of = {n: int(study[max(n.first, n.second) - count]) for n in nominated}
+    contents = dict(of_study(np.array(sorted(set(row_of.values())), int)))
+    for n, row in row_of.items():
+        image = images[new[min(n.first, n.second)]]
+        whole = without_padding(pixels.images([image.decoded])[0], image.facts.width, image.facts.height)
+        first, second = (whole, contents[row]) if n.first < count else (contents[row], whole)
+        if aligned_agreement(first, second, n) >= MIN_AGREEMENT:
+            found[new[min(n.first, n.second)]] = facts["source_path"][row]
+    return found
 
 
 def _images(manifest: Manifest, rows: Array) -> Iterator[tuple[int, Array]]:
