@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cxr_platform.config import View
 from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.errors import NotPossible
@@ -24,8 +25,7 @@ from cxr_platform.evidence.probe_models import (
     on_features,
     whole_image_features,
 )
-from cxr_platform.evidence.robust_ablation import AblationData, head_probabilities
-from cxr_platform.intake.lung_views import ShownView
+from cxr_platform.evidence.robust_ablation import AblationData, head_answers
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.training.data import StudyData, load_view_images
 from cxr_platform.training.robust_head import CONTRAST, fitting_rows
@@ -100,14 +100,14 @@ def robust_hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
         return fitting_rows(data.labels, data.sources, rows, config) is not None
 
     def score(fit: Array, rows: Array) -> Array:
-        probabilities = head_probabilities(ablation, fit, rows, config, seed)
-        assert probabilities is not None, "the origin can be left out"
-        return probabilities.astype("float32")
+        answers = head_answers(ablation, fit, rows, config, seed)
+        assert answers is not None, "the origin can be left out"
+        return answers.probabilities.astype("float32")
 
     return {"hospitals_robust": _without_each_hospital(opened, data, can_fit, score, " of the head of robust")}
 
 
-def _with_contrast(opened: OpenStudy) -> tuple[StudyData, dict[ShownView, Array]]:
+def _with_contrast(opened: OpenStudy) -> tuple[StudyData, dict[View, Array]]:
     """Return the study's images, then its contrast images, without pixels, and the features of the views of `robust`.
 
     Origins stand in place of sources.
@@ -121,7 +121,7 @@ def _with_contrast(opened: OpenStudy) -> tuple[StudyData, dict[ShownView, Array]
     def joined(of_study: Array, column: str) -> Array:
         return np.concatenate([of_study, np.array(facts[column].to_pylist(), of_study.dtype.type)])
 
-    features: dict[ShownView, Array] = {}
+    features: dict[View, Array] = {}
     kept = np.arange(len(images.labels) - len(contrast)) if opened.rows is None else opened.rows
     for place, view in enumerate(views):
         rows = contrast if view == "whole" else np.append(kept, contrast)

@@ -12,41 +12,59 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
 from cxr_platform.config import RobustConfig, View
+from cxr_platform.domain.gate import GatedAnswers, gated_answers
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import POSITIVE, Array
 from cxr_platform.evaluation.statistics.unseen_origins import Pair, PairScores
-from cxr_platform.intake.lung_views import ShownView, views_needed
-from cxr_platform.labels import CLASSES, class_index
 from cxr_platform.storage.files import write_atomically
-from cxr_platform.training.robust_head import CONTRAST, fit_head, fitting_rows, within_origins
+from cxr_platform.training.robust_head import CONTRAST, class_probabilities, fit_head, fitting_rows, within_origins
 
 FEWEST = 15
 """Images that an origin needs on its side of a pair."""
-NORMAL = class_index("Normal")
+
+
+@dataclass(frozen=True, eq=False)
+class MixedLooks:
+    """Features (L, N, F) of the lungs of N images with L looks each, and the `donors` (L, N) of these: row numbers."""
+
+    donors: Array
+    features: Array
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of donors and features."""
+        return hashlib.sha256(self.donors.astype(np.int64).tobytes() + array_bytes(self.features)).digest()
+
+    def among(self, rows: Array) -> tuple[Array, Array]:
+        """Return those of `rows` that have a look of a donor among `rows`, and the first such look of each: (n, F)."""
+        allowed = np.isin(self.donors[:, rows], rows)
+        has_one = allowed.any(axis=0)
+        kept = rows[has_one]
+        return kept, self.features[allowed.argmax(axis=0)[has_one], kept]
 
 
 @dataclass(frozen=True, eq=False)
 class AblationData:
     """Images of a study, contrast images among them, and their frozen features (N, F) by view.
 
-    `labels` (N,) are positions in `CLASSES` or `CONTRAST`; `origins`, `groups` and `folds` are (N,). Logits are kept,
-    as most settings differ only in what is made of them; in the folder `cache` also for another process. The arrays are
-    not changed once logits were computed.
+    `labels` (N,) are positions in `CLASSES` or `CONTRAST`; `origins`, `groups` and `folds` are (N,); `looks` are for
+    `appearance = "mixed"`. Logits are kept, as most settings differ only in what is made of them; in the folder `cache`
+    also for another process. The arrays are not changed once logits were computed.
     """
 
     labels: Array
     origins: Array
     groups: Array
     folds: Array
-    features: Mapping[ShownView, Array]
+    features: Mapping[View, Array]
     cache: Path | None = None
+    looks: MixedLooks | None = None
     _kept: dict[str, Array] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def _digests(self) -> dict[ShownView, bytes]:
+    def _digests(self) -> dict[View, bytes]:
         """SHA-256 of labels, origins and the features of a view: what a head is fitted to, beside rows and settings."""
         labels, origins = self.labels.astype(np.int64).tobytes(), "\0".join(map(str, self.origins)).encode()
         return {
@@ -76,8 +94,8 @@ def unseen_scores(data: AblationData, config: RobustConfig, seed: int) -> dict[P
         positive = (data.labels == POSITIVE) & (data.origins == pair[0])
         negative = (data.labels != POSITIVE) & (data.labels != CONTRAST) & (data.origins == pair[1])
         rows = np.flatnonzero(positive | negative)
-        if (probabilities := head_probabilities(data, train, rows, config, seed)) is not None:
-            scored[pair] = PairScores(rows, probabilities[:, POSITIVE], positive[rows])
+        if (answers := head_answers(data, train, rows, config, seed)) is not None:
+            scored[pair] = PairScores(rows, answers.probabilities[:, POSITIVE], positive[rows])
     if not scored:
         raise NotPossible(
             "Expected Covid19 and other classes from at least three origins.",
@@ -87,72 +105,64 @@ def unseen_scores(data: AblationData, config: RobustConfig, seed: int) -> dict[P
     return scored
 
 
-def out_of_fold_accuracy(data: AblationData, config: RobustConfig, seed: int) -> float | None:
-    """Return the accuracy of the seven classes, 0 to 1, in cross-validation over the images of the study.
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """Whether the answer for each image is right, and whether it is indeterminate: (N,) bool, False of contrast images.
 
-    `None` if a head cannot be fitted.
+    An indeterminate answer is not right.
     """
-    right = []
+
+    right: Array
+    indeterminate: Array
+
+
+def out_of_fold_answers(data: AblationData, config: RobustConfig, seed: int) -> OutOfFold | None:
+    """Return what the seven-class answers are in cross-validation over the study; `None` if a head cannot be fitted."""
+    right, indeterminate = np.zeros((2, len(data.labels)), bool)
     for fold in np.unique(data.folds):
         rows = np.flatnonzero((data.folds == fold) & (data.labels != CONTRAST))
-        probabilities = head_probabilities(data, np.flatnonzero(data.folds != fold), rows, config, seed)
-        if probabilities is None:
+        answers = head_answers(data, np.flatnonzero(data.folds != fold), rows, config, seed)
+        if answers is None:
             return None
-        right.append(probabilities.argmax(axis=1) == data.labels[rows])
-    return float(np.concatenate(right).mean())
+        indeterminate[rows] = answers.indeterminate
+        right[rows] = (answers.probabilities.argmax(axis=1) == data.labels[rows]) & ~answers.indeterminate
+    return OutOfFold(right, indeterminate)
 
 
-def head_probabilities(data: AblationData, train: Array, rows: Array, config: RobustConfig, seed: int) -> Array | None:
-    """Return probabilities (n, 7) of `rows` by heads fitted to the rows `train`; `None` if no head can be fitted.
+def head_answers(data: AblationData, train: Array, rows: Array, config: RobustConfig, seed: int) -> GatedAnswers | None:
+    """Return the answers for `rows` by heads fitted to the rows `train`; `None` if no head can be fitted.
 
-    With `gate` the probability of Covid19 is the lower of two, if the second head can be fitted.
+    Answers are indeterminate with `gate` alone, and if its second head can be fitted.
     """
     fitted = fitting_rows(data.labels, data.origins, train, config)
     if fitted is None:
         return None
-    train = fitted
-    logits: Array = np.mean([_view_logits(data, view, train, rows, config, seed) for view in config.views], axis=0)
+    logits: Array = np.mean([_view_logits(data, view, fitted, rows, config, seed) for view in config.views], axis=0)
     probabilities = class_probabilities(logits, config)
-    if config.gate:
-        second = head_probabilities(data, train, rows, within_origins(config), seed)
-        if second is not None:
-            lower = np.minimum(probabilities[:, POSITIVE], second[:, POSITIVE])
-            rest = (1 - lower) / np.maximum(1 - probabilities[:, POSITIVE], 1e-9)
-            probabilities = probabilities * rest[:, None]
-            probabilities[:, POSITIVE] = lower
-    return probabilities
-
-
-def class_probabilities(logits: Array, config: RobustConfig) -> Array:
-    """Return probabilities (n, 7) of logits (n, 7): softmax, or Covid19 against Normal and the others in what is left.
-
-    Against Normal, the logit of Covid19 has to exceed that of Normal by `config.margin`.
-    """
-    if config.against == "all":
-        return np.asarray(softmax(logits, axis=1))
-    covid = 1 / (1 + np.exp(np.clip(logits[:, NORMAL] + config.margin - logits[:, POSITIVE], -50, 50)))
-    others = [place for place in range(len(CLASSES)) if place != POSITIVE]
-    probabilities = np.empty_like(logits)
-    probabilities[:, POSITIVE] = covid
-    probabilities[:, others] = (1 - covid)[:, None] * softmax(logits[:, others], axis=1)
-    return probabilities
+    second = head_answers(data, fitted, rows, within_origins(config), seed) if config.gate else None
+    if second is None:
+        return GatedAnswers(probabilities, np.zeros(len(rows), bool))
+    return gated_answers(probabilities, second.probabilities)
 
 
 def _view_logits(data: AblationData, view: View, train: Array, rows: Array, config: RobustConfig, seed: int) -> Array:
-    shown = (view,) if view != "lungs" else views_needed((view,), config.appearance)
     of_head = replace(
         config, views=("whole",), against="all", margin=0.0, gate=False, contrast=False, appearance="none"
     )
-    digests = b"".join(data._digests[name] for name in shown)
+    looks = data.looks if view == "lungs" and config.appearance == "mixed" else None
+    digests = data._digests[view] + (looks.digest if looks else b"")
     of_rows = train.tobytes() + b"\n" + rows.tobytes()
-    key = hashlib.sha256(repr((of_head, shown, seed)).encode() + digests + of_rows).hexdigest()
+    key = hashlib.sha256(repr((of_head, view, seed)).encode() + digests + of_rows).hexdigest()
     file = None if data.cache is None else data.cache / f"logits-{key[:32]}.npy"
     if key not in data._kept and file is not None and file.exists():
         data._kept[key] = np.load(file)
     if key not in data._kept:
-        features = np.concatenate([data.features[name][train] for name in shown])
-        labels, origins = (np.tile(each[train], len(shown)) for each in (data.labels, data.origins))
-        data._kept[key] = fit_head(features, labels, origins, config, seed).logits(data.features[view][rows])
+        features, fitted = data.features[view][train], train
+        if looks:
+            kept, of_looks = looks.among(train)
+            features, fitted = np.concatenate([features, of_looks]), np.append(train, kept)
+        head = fit_head(features, data.labels[fitted], data.origins[fitted], config, seed)
+        data._kept[key] = head.logits(data.features[view][rows])
         if file is not None:
             write_atomically(file, array_bytes(data._kept[key]))
     return data._kept[key]

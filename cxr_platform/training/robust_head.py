@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from cxr_platform.config import RobustConfig
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS, class_index
@@ -81,6 +82,22 @@ def fitting_rows(labels: Array, origins: Array, rows: Array, config: RobustConfi
 def within_origins(config: RobustConfig) -> RobustConfig:
     """Return the settings of the second head of `gate`: fitted to the origins with Covid19 and other images."""
     return replace(config, gate=False, last_layer="within")
+
+
+def class_probabilities(logits: Array, config: RobustConfig) -> Array:
+    """Return probabilities (n, 7) of logits (n, 7): softmax, or Covid19 against Normal and the others in what is left.
+
+    Against Normal, the logit of Covid19 has to exceed that of Normal by `config.margin`.
+    """
+    if config.against == "all":
+        return np.asarray(softmax(logits, axis=1))
+    positive, normal = class_index(POSITIVE_CLASS), class_index("Normal")
+    covid = 1 / (1 + np.exp(np.clip(logits[:, normal] + config.margin - logits[:, positive], -50, 50)))
+    others = [place for place in range(len(CLASSES)) if place != positive]
+    probabilities = np.empty_like(logits)
+    probabilities[:, positive] = covid
+    probabilities[:, others] = (1 - covid)[:, None] * softmax(logits[:, others], axis=1)
+    return probabilities
 
 
 def _has_both_sides(labels: Array) -> bool:

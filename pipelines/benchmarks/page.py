@@ -5,20 +5,32 @@ A note by hand, under the heading NOTES at the end of the page, is kept when the
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.files import write_atomically
-from pipelines.benchmarks import accuracy_sections, large_study_sections, markdown_table, page_sections
-from pipelines.benchmarks.page_sections import Result, Section
+from pipelines.benchmarks import (
+    accuracy_sections,
+    large_study_sections,
+    markdown_table,
+    page_sections,
+    robust_page,
+)
+from pipelines.benchmarks.page_sections import Result
+
+Part = TypeVar("Part")
 
 NOTES = "## Notes"
 TITLED = 2
 """Sections of a page up to which its title names them."""
 
 SECTIONS = {**page_sections.SECTIONS, **accuracy_sections.SECTIONS, **large_study_sections.SECTIONS}
+WHOLE_PAGES = {"robust": robust_page.page}
+"""Benchmarks whose result is a page by itself."""
+NAMES = [*SECTIONS, *WHOLE_PAGES]
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class PageRequest:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark page`."""
-    benchmarks = ", ".join(SECTIONS)
+    benchmarks = ", ".join(NAMES)
     parser.add_argument(
         "results", nargs="+", type=Path, metavar="FILE", help=f"results that --json wrote, of: {benchmarks}"
     )
@@ -56,9 +68,12 @@ def run(request: PageRequest) -> int:
 
 def page(results: Mapping[Path, Result]) -> str:
     """Return the page of `results`, in the order of `SECTIONS`; the claims come first, if there are any."""
+    for file, result in results.items():
+        if result["benchmark"] in WHOLE_PAGES:
+            return _whole_page(file, result, len(results))
     machine = _one_machine(results)
     ordered = sorted(results.items(), key=lambda item: list(SECTIONS).index(item[1]["benchmark"]))
-    sections = [_section(file, result) for file, result in ordered]
+    sections = [_complete(file, result, SECTIONS) for file, result in ordered]
     hardware, versions = machine["hardware"], machine["versions"]
     gpus = ", ".join(hardware["gpus"]) or "no GPU"
     dates = sorted({result["date"] for result in results.values()})
@@ -81,15 +96,21 @@ def page(results: Mapping[Path, Result]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _whole_page(file: Path, result: Result, files: int) -> str:
+    if files > 1:
+        raise ConfigError(f"Expected a page of {file} alone.", received=f"{files} files", advice="Write two pages.")
+    return _complete(file, result, WHOLE_PAGES)
+
+
 def _read(file: Path) -> Result:
     try:
         result = json.loads(file.read_bytes())
-        known = result["benchmark"] in SECTIONS and {"date", "hardware", "versions"} <= result.keys()
+        known = result["benchmark"] in NAMES and {"date", "hardware", "versions"} <= result.keys()
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"Expected what a benchmark wrote with --json in {file}.", received=error) from error
     if not known:
         raise ConfigError(
-            f"Expected a result with date, hardware and versions in {file}, of one of: {', '.join(SECTIONS)}.",
+            f"Expected a result with date, hardware and versions in {file}, of one of: {', '.join(NAMES)}.",
             received=f"{result['benchmark']!r} with {', '.join(result)}",
         )
     return dict(result)
@@ -109,9 +130,10 @@ def _one_machine(results: Mapping[Path, Result]) -> Result:
     return machine
 
 
-def _section(file: Path, result: Result) -> Section:
+def _complete(file: Path, result: Result, written: Mapping[str, Callable[[Result], Part]]) -> Part:
+    """Return what `written` makes of the result; raise `ConfigError` if it lacks anything."""
     try:
-        return SECTIONS[result["benchmark"]](result)
+        return written[result["benchmark"]](result)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         received = f"{type(error).__name__}: {error}"
         raise ConfigError(f"Expected a complete result of this version in {file}.", received=received) from error

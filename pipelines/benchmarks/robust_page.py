@@ -1,6 +1,7 @@
-"""The page of `cxr benchmark robust`, in Markdown: goals, every setting, and every pair of unseen origins."""
+"""The page of a result of `cxr benchmark robust`: goals, every setting, and every pair of unseen origins."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,26 +19,27 @@ PLAIN, CHOSEN, CONTROL = "plain", "robust", "robust, control"
 
 @dataclass(frozen=True)
 class Result:
-    """One setting: AUC over the pairs of unseen origins, its difference to the plain head, and accuracy (percent)."""
+    """One setting: AUC over the pairs of unseen origins, and its difference to the plain head.
+
+    `above_control` is the mean AUC minus that of the control, for settings that see lungs. `accuracy` of seven classes
+    and `indeterminate` answers, those of a gate, are in percent; `accuracy_change` is in points, to the plain head on
+    the same images.
+    """
 
     name: str
     settings: Mapping[str, Any]
     auc: "UnseenOrigins"
     difference: Interval
-    accuracy: float | None
+    accuracy: Interval | None
+    accuracy_change: Interval | None
+    indeterminate: Interval | None
+    above_control: Interval | None = None
 
 
-def page(
-    stated: Mapping[str, Any],
-    results: Sequence[Result],
-    above_control: Interval | None,
-    machine: Hardware,
-    versions: Mapping[str, str],
-) -> str:
-    """Return the result as a page in Markdown.
-
-    `above_control` is the mean AUC of the chosen settings minus that of their control.
-    """
+def page(stated: Mapping[str, Any]) -> str:
+    """Return the page of what the benchmark wrote with `--json`, in Markdown; raise `KeyError` if it lacks anything."""
+    results = [_result(result) for result in stated["results"]]
+    machine, versions = Hardware.model_validate_json(json.dumps(stated["hardware"])), stated["versions"]
     by_name = {result.name: result for result in results}
     plain, before = by_name[PLAIN], stated["looked_at"] - len(results)
     origins = {origin for pair, _ in plain.auc.pairs for origin in pair}
@@ -65,7 +67,8 @@ def page(
         f"confidence interval by bootstrap over patients ({stated['replicates']} replicates). The {len(origins)} "
         "origins count as given: **the intervals do not include the variation between hospitals**, so that at further "
         "hospitals AUCs outside of them are to be expected. Accuracy: seven classes, cross-validation grouped by "
-        "patient.",
+        "patient, with an interval over patients too. With a `gate`, images on which its heads disagree are "
+        "indeterminate; these answers are not right, and not counted out.",
         "",
         "The view `lungs` is a central box: that around one outline for all images, placed by the sides of the image, "
         "not by where its lungs are. `without-lungs` is the image with that outline in grey. With the "
@@ -75,16 +78,25 @@ def page(
         "",
         f"## Goals of {CHOSEN}{mark}",
         "",
-        *_goals(plain, by_name[CHOSEN], above_control),
+        *_goals(by_name[CHOSEN]),
         "",
         "## Settings",
         "",
         "A setting whose head cannot be fitted without some pairs has its mean and its worst over the other `pairs`; "
-        "`against plain` is over the pairs that both have.",
+        "a difference of AUCs is over the pairs that both have. A head within origins knows no classes but theirs.",
         "",
-        "| setting | mean AUC | worst pair | pairs | against plain | accuracy (%) |",
-        "|---|---|---|---|---|---|",
+        "| setting | mean AUC | worst pair | pairs | AUC against plain | accuracy (%) | "
+        "accuracy against plain (points) | indeterminate (%) |",
+        "|---|---|---|---|---|---|---|---|",
         *(_row(result, mark * (result.name == CHOSEN)) for result in results),
+        "",
+        "## Lungs against their controls",
+        "",
+        "Mean AUC minus that of the control: the same settings with `without-lungs` in place of their views.",
+        "",
+        "| setting | above its control |",
+        "|---|---|",
+        *(f"| {result.name} | {_text(result.above_control)} |" for result in results if result.above_control),
         "",
         "## Pairs",
         "",
@@ -97,36 +109,47 @@ def page(
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in cells), ""])
 
 
-def _goals(plain: Result, chosen: Result, above_control: Interval | None) -> list[str]:
+def _result(stated: Mapping[str, Any]) -> Result:
+    """Return one setting as the benchmark stated it; raise `KeyError` or `TypeError` if anything is missing."""
+    from cxr_platform.evaluation.statistics.unseen_origins import UnseenOrigins
+
+    auc = stated["auc"]
+    pairs = tuple(((first, second), Interval(**area)) for (first, second), area in auc["pairs"])
+    first, second = auc["worst_pair"]
+    areas = UnseenOrigins(Interval(**auc["mean"]), Interval(**auc["worst"]), (first, second), pairs)
+    others = ("accuracy", "accuracy_change", "indeterminate", "above_control")
+    figures = {name: None if stated[name] is None else Interval(**stated[name]) for name in others}
+    return Result(stated["name"], stated["settings"], areas, Interval(**stated["difference"]), **figures)
+
+
+def _goals(chosen: Result) -> list[str]:
     """Return a table of the goals and what was reached."""
     mean, worst = chosen.auc.mean, chosen.auc.worst
     rows = [
         (f"mean AUC of at least {GOAL_MEAN:.2f}", _text(mean), (mean.value or 0) >= GOAL_MEAN),
         (f"worst pair of at least {GOAL_WORST:.2f}", _text(worst), (worst.value or 0) >= GOAL_WORST),
     ]
-    if above_control is not None:
-        reached = (above_control.value or 0) >= GOAL_ABOVE_CONTROL
-        rows.append((f"at least {GOAL_ABOVE_CONTROL:.2f} above the control", _text(above_control), reached))
-    if plain.accuracy is not None and chosen.accuracy is not None:
-        change = chosen.accuracy - plain.accuracy
+    if (above := chosen.above_control) is not None:
+        reached = (above.value or 0) >= GOAL_ABOVE_CONTROL
+        rows.append((f"at least {GOAL_ABOVE_CONTROL:.2f} above the control", _text(above), reached))
+    if (change := chosen.accuracy_change) is not None:
         goal = f"accuracy at most {GOAL_ACCURACY:.0f} points below the plain head"
-        rows.append((goal, f"{change:+.1f} points", change >= -GOAL_ACCURACY))
+        rows.append((goal, f"{_text(change)} points", change.value is not None and change.value >= -GOAL_ACCURACY))
     lines = [f"| {goal} | {figure} | {'yes' if reached else '**no**'} |" for goal, figure, reached in rows]
     return ["| goal | reached here | met |", "|---|---|---|", *lines]
 
 
 def _row(result: Result, mark: str = "") -> str:
     bold = "**" * (result.name in (PLAIN, CHOSEN, CONTROL))
-    looks = " (with the looks of images of the tested origins, unlabelled)" * ("appearance" in result.settings)
     worst = f"{_text(result.auc.worst)} ({' / '.join(result.auc.worst_pair)})"
-    accuracy = "–" if result.accuracy is None else f"{result.accuracy:.1f}"
-    name, pairs = f"{bold}{result.name}{bold}{mark}{looks}", str(len(result.auc.pairs))
-    return f"| {' | '.join([name, _text(result.auc.mean), worst, pairs, _text(result.difference), accuracy])} |"
+    cells = [f"{bold}{result.name}{bold}{mark}", _text(result.auc.mean), worst, str(len(result.auc.pairs))]
+    cells += map(_text, (result.difference, result.accuracy, result.accuracy_change, result.indeterminate))
+    return f"| {' | '.join(cells)} |"
 
 
 def result_line(result: Result) -> str:
     """Return one setting as a line of text."""
-    accuracy = "no accuracy" if result.accuracy is None else f"accuracy {result.accuracy:.1f} %"
+    accuracy = "no accuracy" if result.accuracy is None else f"accuracy {_text(result.accuracy)} %"
     worst = f"worst {_text(result.auc.worst)} ({' / '.join(result.auc.worst_pair)})"
     pairs = f"{len(result.auc.pairs)} pairs"
     return f"{result.name}: mean AUC {_text(result.auc.mean)} of {pairs}, {worst}, {accuracy}"

@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cxr_platform.config import RobustConfig
+from cxr_platform.config import RobustConfig, View
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence import robust_ablation
 from cxr_platform.evidence.robust_ablation import (
     AblationData,
-    class_probabilities,
-    head_probabilities,
-    out_of_fold_accuracy,
+    MixedLooks,
+    head_answers,
+    out_of_fold_answers,
     unseen_scores,
 )
-from cxr_platform.labels import CLASSES, class_index
+from cxr_platform.intake.mixed_looks import donors_of_looks
+from cxr_platform.labels import class_index
 from cxr_platform.training.robust_head import CONTRAST, LinearHead, fit_head
 
 COVID19, NORMAL, PNEUMONIA = (class_index(name) for name in ("Covid19", "Normal", "Pneumonia"))
@@ -36,8 +37,10 @@ def drawn_data(seed: int = 1, cache: Path | None = None) -> AblationData:
     features[:, 1] += 2 * (labels == PNEUMONIA)
     features[:, 2] += 3 * np.isin(origins, ["clinic", "web"])
     groups = np.array([f"{origin} {n // 2}" for n, origin in enumerate(origins)])
-    views = {"whole": features, "lungs": features + np.float32(0.1), "mixed-lungs": features - np.float32(0.1)}
-    return AblationData(labels, origins, groups, np.arange(len(labels)) // 2 % 3, views, cache)  # type: ignore[arg-type]
+    views: dict[View, Array] = {"whole": features, "lungs": features + np.float32(0.1)}
+    donors = donors_of_looks(origins, seed)
+    looks = MixedLooks(donors, np.stack([features - np.float32(0.1 * look) for look in range(1, 1 + len(donors))]))
+    return AblationData(labels, origins, groups, np.arange(len(labels)) // 2 % 3, views, cache, looks)
 
 
 def test_pairs_are_of_two_origins_with_enough_images() -> None:
@@ -68,9 +71,12 @@ def test_no_head_is_trained_on_an_origin_or_a_group_of_the_pair(monkeypatch: pyt
 def test_scores_rank_what_the_features_tell() -> None:
     for pair in unseen_scores(drawn_data(), RobustConfig(), 1).values():
         assert roc_auc_score(pair.positive, pair.scores) > 0.75
-    accuracy = out_of_fold_accuracy(drawn_data(), RobustConfig(), 1)
-    assert accuracy is not None
-    assert 0.6 < accuracy < 1
+    data = drawn_data()
+    answers = out_of_fold_answers(data, RobustConfig(), 1)
+    assert answers is not None
+    assert 0.6 < answers.right[data.labels != CONTRAST].mean() < 1
+    assert not answers.right[data.labels == CONTRAST].any()
+    assert not answers.indeterminate.any()
 
 
 def test_a_study_of_two_origins_has_no_pair_to_test() -> None:
@@ -92,39 +98,85 @@ def test_contrast_images_are_trained_on_only_where_asked(monkeypatch: pytest.Mon
     monkeypatch.setattr(robust_ablation, "fit_head", recorded)
     rows = np.arange(len(data.labels))
     for contrast in (False, True):
-        head_probabilities(data, rows, rows[:5], RobustConfig(contrast=contrast), 1)
+        head_answers(data, rows, rows[:5], RobustConfig(contrast=contrast), 1)
     assert seen == [False, True]
 
 
 def test_a_head_within_origins_needs_one_with_both_sides() -> None:
     data, config = drawn_data(), RobustConfig(last_layer="within", contrast=True)
     rows = np.arange(len(data.labels))
-    assert head_probabilities(data, rows, rows[:5], config, 1) is not None
-    assert head_probabilities(data, np.flatnonzero(data.origins != "web"), rows[:5], config, 1) is None
+    assert head_answers(data, rows, rows[:5], config, 1) is not None
+    assert head_answers(data, np.flatnonzero(data.origins != "web"), rows[:5], config, 1) is None
 
 
-def test_a_gate_lowers_covid19_and_keeps_a_distribution() -> None:
+def test_a_gate_lowers_covid19_and_leaves_images_indeterminate_that_no_setting_without_it_does() -> None:
     data = drawn_data()
     rows = np.arange(len(data.labels))
     plain = RobustConfig(contrast=True)
-    before, after = (head_probabilities(data, rows, rows, replace(plain, gate=gate), 1) for gate in (False, True))
+    before, after = (head_answers(data, rows, rows, replace(plain, gate=gate), 1) for gate in (False, True))
     assert before is not None
     assert after is not None
-    assert (after[:, COVID19] <= before[:, COVID19]).all()
-    assert (after[:, COVID19] < before[:, COVID19]).any()
-    np.testing.assert_allclose(after.sum(axis=1), 1, rtol=1e-4)
+    lower = after.probabilities[:, COVID19] < before.probabilities[:, COVID19]
+    assert lower.any()
+    assert (after.probabilities <= before.probabilities)[:, COVID19].all()
+    np.testing.assert_allclose(after.probabilities.sum(axis=1), 1, rtol=1e-4)
+    assert after.indeterminate.any()
+    assert lower[after.indeterminate].all()
+    assert not before.indeterminate.any()
 
 
-def test_covid19_against_normal_ignores_the_other_classes() -> None:
-    logits = np.random.default_rng(4).normal(size=(20, len(CLASSES)))
-    config = RobustConfig(against="normal", margin=1.0)
-    probabilities = class_probabilities(logits, config)
-    expected = 1 / (1 + np.exp(-(logits[:, COVID19] - logits[:, NORMAL] - 1)))
-    np.testing.assert_allclose(probabilities[:, COVID19], expected)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    logits[:, PNEUMONIA] += 5
-    np.testing.assert_allclose(class_probabilities(logits, config)[:, COVID19], expected)
-    assert (class_probabilities(logits, RobustConfig())[:, COVID19] < expected).all()
+def test_an_indeterminate_answer_is_not_right() -> None:
+    data = drawn_data(seed=2)
+    plain = RobustConfig(contrast=True)
+    before, after = (out_of_fold_answers(data, replace(plain, gate=gate), 1) for gate in (False, True))
+    assert before is not None
+    assert after is not None
+    assert after.indeterminate.any()
+    assert not (after.right & after.indeterminate).any()
+    assert (before.right == after.right)[~after.indeterminate].all()
+
+
+def test_looks_are_of_donors_that_the_head_is_trained_on() -> None:
+    """Neither those of the origins of a pair, nor those of a group or fold that is left out."""
+    data = drawn_data()
+    assert data.looks is not None
+    away = np.isin(data.origins, ["clinic", "school"])
+    data.groups[data.origins == "town"][:2] = data.groups[0]
+    train = np.flatnonzero(~away & ~np.isin(data.groups, np.unique(data.groups[away])))
+    kept, features = data.looks.among(train)
+    assert set(kept) <= set(train)
+    for row, look in zip(kept, features, strict=True):
+        (number,) = np.flatnonzero((data.looks.features[:, row] == look).all(axis=1))
+        assert data.looks.donors[number, row] in train
+        assert not np.isin(data.looks.donors[:number, row], train).any()  # the first that may be taken
+
+
+def test_an_image_without_such_a_donor_is_not_mixed() -> None:
+    looks = MixedLooks(np.array([[1, 2, 0], [2, 0, 1]]), np.arange(6.0).reshape(2, 3, 1))
+    kept, features = looks.among(np.array([0, 2]))
+    assert kept.tolist() == [0, 2]
+    assert features.ravel().tolist() == [3, 2]
+    assert looks.among(np.array([1]))[0].tolist() == []
+
+
+def test_no_feature_of_a_tested_origin_is_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features of a look are marked with the origin of its donor: none of a pair's is among those of its head."""
+    data, marks = drawn_data(), {name: place for place, name in enumerate(np.unique(drawn_data().origins))}
+    assert data.looks is not None
+    marked = np.vectorize(marks.__getitem__)(data.origins)
+    looks = MixedLooks(data.looks.donors, np.repeat(marked[data.looks.donors][..., None], 4, axis=2).astype("float32"))
+    fitted = []
+
+    def recorded(features: Array, labels: Array, origins: Array, *rest: object) -> LinearHead:
+        fitted.append((set(features[len(features) // 2 :, 0]), {marks[name] for name in origins}))
+        return LinearHead(np.zeros((4, 7), "float32"), np.zeros(7, "float32"))
+
+    monkeypatch.setattr(robust_ablation, "fit_head", recorded)
+    unseen_scores(replace(data, looks=looks), RobustConfig(views=("lungs",), appearance="mixed"), 1)
+    assert len(fitted) == 4
+    for of_looks, origins in fitted:
+        assert len(of_looks) > 1
+        assert of_looks <= origins
 
 
 def test_logits_are_kept_for_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

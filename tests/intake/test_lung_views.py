@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cxr_platform.config import View
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.intake.lung_field import lung_fields
 from cxr_platform.intake.lung_views import (
@@ -9,9 +10,7 @@ from cxr_platform.intake.lung_views import (
     equalised,
     image_views,
     lung_boxes,
-    mixed,
     stacked_views,
-    views_needed,
 )
 
 SIZE = 64
@@ -31,11 +30,10 @@ def drawn_masks(count: int = 6) -> Array:
 
 
 SIDES = np.full(6, 100), np.full(6, 200)
-ORIGINS = np.array(["a", "b"] * 3)
 
 
-def views(view: str, seed: int = 3, size: int = SIZE) -> Array:
-    return image_views(view, drawn_images(5), drawn_masks(), *SIDES, ORIGINS, size=size, seed=seed)  # type: ignore[arg-type]
+def views(view: View, size: int = SIZE) -> Array:
+    return image_views(view, drawn_images(5), drawn_masks(), *SIDES, size=size)
 
 
 def test_a_box_holds_the_lungs() -> None:
@@ -84,25 +82,3 @@ def test_lungs_do_not_change_the_control() -> None:
     other = np.where(masks, 255 - images, images).astype(np.uint8)
     before, after = (image_views("without-lungs", each, masks, *SIDES, size=SIZE) for each in (images, other))
     np.testing.assert_array_equal(before, after)
-
-
-def test_mixed_views_repeat_with_the_seed_and_differ_with_another() -> None:
-    assert (views("mixed-lungs") == views("mixed-lungs")).all()
-    assert (views("mixed-lungs") != views("mixed-lungs", seed=4)).mean() > 0.5
-
-
-def test_a_mixed_image_takes_over_the_sharpness_of_the_other_origin() -> None:
-    rng = np.random.default_rng(8)
-    sharp = rng.integers(0, 255, (SIZE, SIZE)).astype(np.uint8)
-    ramp = np.linspace(0, 250, SIZE, dtype=np.uint8)
-    smooth = np.broadcast_to(ramp, (SIZE, SIZE))
-    images = np.stack([sharp] * 4 + [smooth] * 4)
-    shown = np.stack(list(mixed(images, np.array(["sharp"] * 4 + ["smooth"] * 4), 1))).astype(float)
-    edges = np.abs(np.diff(shown[:4], axis=2)).mean(axis=(1, 2))
-    assert edges.min() < 0.9 * np.abs(np.diff(sharp.astype(float), axis=1)).mean()
-
-
-def test_lungs_with_a_mixed_appearance_need_both_views() -> None:
-    assert views_needed(("lungs",), "mixed") == ("lungs", "mixed-lungs")
-    assert views_needed(("whole",), "mixed") == ("whole",)
-    assert views_needed(("lungs",), "none") == ("lungs",)

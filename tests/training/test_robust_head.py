@@ -9,6 +9,7 @@ from cxr_platform.evaluation.predictions import Array
 from cxr_platform.labels import CLASSES, class_index
 from cxr_platform.training.robust_head import (
     CONTRAST,
+    class_probabilities,
     covariance_differences,
     fit_head,
     image_weights,
@@ -16,7 +17,7 @@ from cxr_platform.training.robust_head import (
     targets,
 )
 
-COVID19, NORMAL = class_index("Covid19"), class_index("Normal")
+COVID19, NORMAL, PNEUMONIA = (class_index(name) for name in ("Covid19", "Normal", "Pneumonia"))
 PLAIN = RobustConfig(shrinkage=0.01)
 CLASS, ORIGIN = 0, 1
 """Features that tell the class weakly, and the origin strongly."""
@@ -137,3 +138,15 @@ def test_differences_between_origins_are_zero_with_one_origin_a_class() -> None:
     assert not mean_differences(features, labels, labels.astype(str)).any()
     same = covariance_differences(features, labels, np.array(["a"] * len(labels)))
     np.testing.assert_allclose(same, 0, atol=1e-6)
+
+
+def test_covid19_against_normal_ignores_the_other_classes() -> None:
+    logits = np.random.default_rng(4).normal(size=(20, len(CLASSES)))
+    config = RobustConfig(against="normal", margin=1.0)
+    probabilities = class_probabilities(logits, config)
+    expected = 1 / (1 + np.exp(-(logits[:, COVID19] - logits[:, NORMAL] - 1)))
+    np.testing.assert_allclose(probabilities[:, COVID19], expected)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    logits[:, PNEUMONIA] += 5
+    np.testing.assert_allclose(class_probabilities(logits, config)[:, COVID19], expected)
+    assert (class_probabilities(logits, RobustConfig())[:, COVID19] < expected).all()

@@ -27,8 +27,8 @@ def test_every_setting_is_compared_printed_and_written(
     }
     monkeypatch.setattr(robust, "settings_to_compare", lambda _: settings)
     monkeypatch.setattr(robust, "REPLICATES", 20)
-    file, page = tmp_path / "robust.json", tmp_path / "pages" / "robust.md"
-    options = ["--cache", str(tmp_path / "cache"), "--looked-at", "7", "--json", str(file), "--page", str(page)]
+    file = tmp_path / "pages" / "robust.json"
+    options = ["--cache", str(tmp_path / "cache"), "--looked-at", "7", "--json", str(file)]
     assert benchmark.main(["robust", "--manifest", "m", *options]) == 0
     tree = json.loads(file.read_text())
     assert [result["name"] for result in tree["results"]] == list(settings)
@@ -38,32 +38,25 @@ def test_every_setting_is_compared_printed_and_written(
     assert {tuple(pair) for pair, _ in results["plain"]["auc"]["pairs"]} == {
         (covid, other) for covid in ("clinic", "b") for other in ("c", "d")
     }
-    assert results["plain"]["difference"]["value"] == 0
     assert results["robust"]["settings"]["views"] == ["whole", "lungs"]
-    written = page.read_text()
-    assert f"**{7 + len(settings)} settings were looked at**" in written
-    assert "The settings **robust** were chosen on these pairs" in written
-    assert "## Goals of robust (chosen on these pairs)" in written
-    assert "**the intervals do not include the variation between hospitals**" in written
-    assert "The 4 origins count as given" in written
-    assert "The control is **robust** with `without-lungs` in place of its own views." in written
-    rows = dict(line[2:].split(" | ", 1) for line in written.splitlines() if line.count(" | ") == 5)
-    assert list(rows)[1:] == ["**plain**", "gate", "**robust** (chosen on these pairs)", "**robust, control**"]
-    assert rows["**plain**"].startswith(f"{results['plain']['auc']['mean']['value']:.3f} (")
-    assert rows["**plain**"].split(" | ")[2:4] == ["4", "0.000 (0.000 to 0.000)"]
-    assert "| clinic | c |" in written
-    above = tree["above_control"]["value"]
+    assert [results["plain"][name]["value"] for name in ("difference", "accuracy_change")] == [0, 0]
+    chosen_accuracy, change = (results["robust"][name] for name in ("accuracy", "accuracy_change"))
+    assert change["value"] == pytest.approx(chosen_accuracy["value"] - results["plain"]["accuracy"]["value"])
+    assert chosen_accuracy["low"] < chosen_accuracy["value"] < chosen_accuracy["high"]
+    assert {name for name, result in results.items() if result["indeterminate"]} == {"gate"}
+    above = results["robust"]["above_control"]["value"]
     means = [results[name]["auc"]["mean"]["value"] for name in ("robust", "robust, control")]
     assert above == pytest.approx(means[0] - means[1])
-    assert f"| at least 0.10 above the control | {above:+.3f} (".replace("-", "−") in written
+    assert benchmark.main(["page", str(file), "--out", str(tmp_path / "robust.md")]) == 0
+    assert f"**{7 + len(settings)} settings were looked at**" in (tmp_path / "robust.md").read_text()
 
 
-def test_files_that_cannot_be_written_are_refused_before_anything_is_computed(
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
     manifest: SimpleNamespace, computed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    for option, place in (("--page", tmp_path / "file" / "robust.md"), ("--json", tmp_path)):
-        assert benchmark.main(["robust", "--manifest", "m", option, str(place)]) != 0
+    for place in (tmp_path / "file" / "robust.json", tmp_path):
+        assert benchmark.main(["robust", "--manifest", "m", "--json", str(place)]) != 0
         assert str(place) in capsys.readouterr().err
     assert computed == []
 
@@ -91,3 +84,21 @@ def test_an_option_that_needs_another_is_left_out_with_it() -> None:
     assert settings["robust, control"] == Setting(RobustConfig(views=("without-lungs",), against="normal", margin=1.0))
     assert settings["robust without views = lungs"] == Setting(RobustConfig(against="normal", margin=1.0))
     assert settings["robust without against = normal"] == Setting(RobustConfig(views=("lungs",), appearance="mixed"))
+
+
+def test_settings_that_see_lungs_have_the_same_without_them_as_control() -> None:
+    settings = robust.settings_to_compare(load_profile("robust").robust)
+    controls = {name: robust.control_of(setting, settings) for name, setting in settings.items()}
+    assert controls["robust"] == "robust, control"
+    assert controls["robust with the segmenter's lungs"] == "robust, control without the segmenter's lungs"
+    assert controls["whole image and central box"] == controls["central box, mixed appearance"]
+    assert controls["plain"] is None
+    strong = {name: control for name, control in controls.items() if name.endswith("strongly shrunk")}
+    assert len(strong) == 8
+    for name, control in strong.items():
+        assert (control is None) == name.startswith("control: ")
+        if control is not None:
+            config, without = settings[name].config, settings[control].config
+            assert config == replace(without, views=("lungs",))
+            assert config.gate or config.last_layer == "within"
+            assert config.shrinkage > load_profile("robust").robust.shrinkage

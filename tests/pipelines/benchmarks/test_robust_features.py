@@ -7,11 +7,11 @@ import pytest
 
 from cxr_platform.config import Profile, RobustConfig, load_profile
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.intake.lung_views import ShownView
 from pipelines.benchmarks.robust_features import (
     FeatureSource,
     Lungs,
     Setting,
+    Shown,
     feature_file,
     load_ablation_data,
     views_of,
@@ -25,28 +25,35 @@ def test_features_that_are_kept_are_not_computed_again(
     mixed = RobustConfig(views=("whole", "lungs"), appearance="mixed")
     views = views_of([Setting(RobustConfig()), Setting(mixed)])
     first = load_ablation_data(source, views)["outline"]
-    assert computed == list(first.features) == ["whole", "lungs", "mixed-lungs"]
+    assert first.looks is not None
+    looks = ["mixed-lungs"] * len(first.looks.donors)
+    assert computed == [*first.features, *looks] == ["whole", "lungs", *looks]
     next(tmp_path.glob("lungs-*")).unlink()
+    next(tmp_path.glob("mixed-lungs-*")).unlink()
     again = load_ablation_data(source, views)["outline"]
-    assert computed[3:] == ["lungs"]
-    assert all((first.features[view] == again.features[view]).all() for view in views["outline"])
+    assert computed[2 + len(looks) :] == ["lungs", "mixed-lungs"]
+    assert all((first.features[view] == again.features[view]).all() for view in first.features)
+    assert again.looks is not None
+    assert (first.looks.features == again.looks.features).all()
+    assert (first.looks.donors == again.looks.donors).all()
     next(tmp_path.glob("whole-*")).write_bytes(b"")  # only the name says what a file holds
     monkeypatch.setattr("cxr_platform.models.weights.sha256_of", lambda _: "other weights")
     load_ablation_data(source, {"outline": ("whole",)})
-    assert computed[4:] == ["whole"]
+    assert computed[4 + len(looks) :] == ["whole"]
 
 
 def test_features_have_another_name_for_everything_that_they_depend_on() -> None:
     profile, origins = load_profile("robust"), np.array(["a", "b"])
 
     def name(
-        view: ShownView,
+        view: Shown,
         lungs: Lungs = "outline",
         profile: Profile = profile,
         sha: str = "1" * 64,
         origins: Array = origins,
+        look: int = 0,
     ) -> str:
-        return feature_file(view, lungs, profile, "2" * 64, sha, origins)
+        return feature_file(view, lungs, profile, "2" * 64, sha, origins, look)
 
     narrow, smaller = (
         replace(profile, model=replace(profile.model, **m)) for m in ({"alpha": 0.35}, {"input_size": 64})
@@ -54,7 +61,7 @@ def test_features_have_another_name_for_everything_that_they_depend_on() -> None
     other_seed = replace(profile, seed=1)
     names = [name("whole"), name("whole", profile=narrow), name("whole", profile=smaller), name("whole", sha="3" * 64)]
     names += [name("mixed-lungs"), name("mixed-lungs", profile=other_seed), name("mixed-lungs", origins=origins[::-1])]
-    names += [name("lungs"), name("lungs", "segmenter")]
+    names += [name("mixed-lungs", look=1), name("lungs"), name("lungs", "segmenter")]
     assert len(set(names)) == len(names)
     assert name("whole", "segmenter") == name("whole")
     assert name("whole", profile=other_seed) == name("whole")
