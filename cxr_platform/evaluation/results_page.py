@@ -138,9 +138,7 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
         "Off-the-shelf features: 7-class accuracy": accuracy("off-the-shelf"),
         "Best strategy, corrected for its being the best": f"{TITLES[winner]}: {text(best)}",
         f"{POSITIVE_CLASS} within its own sources: AUC": text(None if within is None else Interval(**within["auc"])),
-        f"{POSITIVE_CLASS} with a hospital left out: mean (no interval) and worst AUC": _hospitals(
-            sections["hospitals"]["values"]
-        ),
+        f"{POSITIVE_CLASS} with a hospital left out: mean and worst AUC": _hospitals(sections["hospitals"]["values"]),
         **_unseen_hospitals(sections.get("unseen_hospitals", {}).get("values", {}), winner),
         "Images without their lungs: 7-class accuracy": _probe(findings["probes"], "without-lungs"),
         **({f"{TITLES[ROBUST]}: 7-class accuracy": accuracy(ROBUST)} if ROBUST in intervals else {}),
@@ -165,14 +163,14 @@ def _hospitals(values: Mapping[str, Any]) -> str:
     """Return mean and worst as the report's section states them: the worst has enough patients, if any pair has."""
     if not values:
         return text(None)
-    return f"{text(Interval(values['mean_auc'], ratio=True))} and {text(Interval(**values['worst']['auc']))}"
+    return f"{text(Interval(**values['mean_auc']))} and {text(Interval(**values['worst']['auc']))}"
 
 
 def _robust_hospitals(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the figures of the heads of `robust`, if the study judged them."""
     if not values.get(ROBUST):
         return {}
-    return {f"{TITLES[ROBUST]} with a hospital left out: mean (no interval) and worst AUC": _hospitals(values[ROBUST])}
+    return {f"{TITLES[ROBUST]} with a hospital left out: mean and worst AUC": _hospitals(values[ROBUST])}
 
 
 def _unseen_hospitals(values: Mapping[str, Any], winner: str) -> dict[str, str]:

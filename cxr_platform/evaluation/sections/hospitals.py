@@ -4,8 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.evaluation.finding_clauses import pair_text, worst_pair
@@ -14,13 +12,14 @@ from cxr_platform.evaluation.formatting import Value, count, joined, p_text, tex
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.shortcuts import sampled_sentence
-from cxr_platform.evaluation.statistics.bootstrap import study_seed
-from cxr_platform.evaluation.statistics.hospitals import hospital_pairs
+from cxr_platform.evaluation.statistics.bootstrap import percentile_interval, study_seed
+from cxr_platform.evaluation.statistics.hospitals import RankedPairs, ranked_pairs
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
 NAME, TITLE = "hospitals", "Hospital by hospital"
 ROBUST_PART = "hospitals_robust"
+UNDEFINED = Interval(None, ratio=True)
 POSITIVES, NEGATIVES = f"{POSITIVE_CLASS} against others of", f"others against {POSITIVE_CLASS} of"
 """Rows of the matrix: which images of the origin left out are ranked."""
 
@@ -33,7 +32,7 @@ METHOD = (
     "the variation between hospitals. In the benchmark robust, another measure, both origins of a pair are left out."
 )
 NOTE = (
-    "AUC with its 95 % confidence interval by bootstrap over patients, for each pair by itself. Rows: images of the "
+    "AUC with its 95 % confidence interval by bootstrap over patients, the same for all pairs. Rows: images of the "
     "origin left out; columns: the origin of the images that they are ranked against. A dash: no images, or in the "
     "other row. Where row and column are the same origin, neither side was trained on."
 )
@@ -51,22 +50,27 @@ PAIRS_NOTE = (
 class HospitalResults:
     """Pairs of origins by the whole-image classifier, and by heads of `robust` if the study has that strategy.
 
-    `leading` are those that the first page repeats: of `robust` if it is the winner.
+    `leading` are those that the first page repeats: of `robust` if it is the winner. `mean` and `robust_mean` are the
+    mean AUCs of all pairs.
     """
 
     whole_image: tuple[HospitalPair, ...] = ()
     robust: tuple[HospitalPair, ...] = ()
     leading: tuple[HospitalPair, ...] = ()
+    mean: Interval = UNDEFINED
+    robust_mean: Interval = UNDEFINED
 
 
 def compute(inputs: ReportInputs) -> HospitalResults:
     """Return every pair of origins of which one was left out; empty if nothing was computed."""
     seed = study_seed(inputs.study)
     frame, of_robust = (inputs.evidence.parts.get(name) for name in (NAME, ROBUST_PART))
-    whole_image = () if frame is None else hospital_pairs(frame, seed)
-    robust = () if of_robust is None else hospital_pairs(of_robust, seed, ROBUST)
-    is_winner = inputs.results.decision.winner == ROBUST and bool(robust)
-    return HospitalResults(whole_image, robust, robust if is_winner else whole_image)
+    whole_image = None if frame is None else ranked_pairs(frame, seed)
+    robust = None if of_robust is None else ranked_pairs(of_robust, seed, ROBUST)
+    is_winner = inputs.results.decision.winner == ROBUST and robust is not None
+    pairs, of_robust_pairs = (() if ranked is None else ranked.pairs for ranked in (whole_image, robust))
+    leading = of_robust_pairs if is_winner else pairs
+    return HospitalResults(pairs, of_robust_pairs, leading, _mean_auc(whole_image), _mean_auc(robust))
 
 
 def render(inputs: ReportInputs, results: HospitalResults) -> Section:
@@ -75,13 +79,13 @@ def render(inputs: ReportInputs, results: HospitalResults) -> Section:
     if not pairs:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
     lead = [
-        _summary_sentence(pairs),
+        _summary_sentence(pairs, results.mean),
         METHOD,
         *sampled_sentence(inputs),
         *not_left_out(inputs, {p.left_out for p in pairs}),
     ]
     if robust:
-        lead += [ROBUST_METHOD, _summary_sentence(robust)]
+        lead += [ROBUST_METHOD, _summary_sentence(robust, results.robust_mean)]
     shown = [part for part in (pairs, robust) if part]
     return Section(
         NAME,
@@ -90,13 +94,20 @@ def render(inputs: ReportInputs, results: HospitalResults) -> Section:
         tables=tuple(_shown_matrix(part, inputs.synthetic) for part in shown),
         folded=tuple(_pairs_table(part, inputs.synthetic) for part in shown),
         warnings=tuple(warning for part in shown if (warning := _backwards_warning(part))),
-        values={**_summary_values(pairs), ROBUST: _summary_values(robust) if robust else None},
+        values={
+            **_summary_values(pairs, results.mean),
+            ROBUST: _summary_values(robust, results.robust_mean) if robust else None,
+        },
     )
 
 
-def _summary_values(pairs: Sequence[HospitalPair]) -> dict[str, Any]:
+def _mean_auc(ranked: RankedPairs | None) -> Interval:
+    return UNDEFINED if ranked is None else percentile_interval(*ranked.mean(), ratio=True)
+
+
+def _summary_values(pairs: Sequence[HospitalPair], mean: Interval) -> dict[str, Any]:
     return {
-        "mean_auc": mean_auc(pairs),
+        "mean_auc": asdict(mean),
         "worst": asdict(worst_pair(pairs)),
         "pairs": [pair_values(pair) for pair in pairs],
     }
@@ -112,19 +123,13 @@ def _backwards_warning(pairs: Sequence[HospitalPair]) -> str:
     return f"{by_robust}{number} significantly ranked the wrong way round: {names}."
 
 
-def mean_auc(pairs: Sequence[HospitalPair]) -> float:
-    """Return the mean AUC of the pairs, each counted once."""
-    return float(np.mean([pair.auc.value for pair in pairs if pair.auc.value is not None]))
-
-
-def _summary_sentence(pairs: Sequence[HospitalPair]) -> str:
-    mean = text(Interval(mean_auc(pairs), ratio=True))
+def _summary_sentence(pairs: Sequence[HospitalPair], mean: Interval) -> str:
     worst = worst_pair(pairs)
     few = f" (of those with {SMALL} patients or more on both sides)" * (
         any(pair.small for pair in pairs) and not worst.small
     )
     start = "By the head of robust, the mean" if worst.strategy == ROBUST else "The mean"
-    return f"{start} of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
+    return f"{start} of {count(len(pairs), 'AUC', 'AUCs')} is {text(mean)}. The worst{few} is {pair_text(worst)}."
 
 
 def not_left_out(inputs: ReportInputs, tested: Collection[str]) -> list[str]:

@@ -16,7 +16,8 @@ from cxr_platform.evaluation.findings import HospitalPair, RankedPair
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.comparison import holm
-from cxr_platform.evaluation.statistics.measures import paired_auc
+from cxr_platform.evaluation.statistics.measures import ScoresInParts
+from cxr_platform.evaluation.statistics.unseen_origins import PairScores, pair_intervals
 from cxr_platform.labels import POSITIVE_CLASS
 
 SCORE = f"p_{POSITIVE_CLASS}"
@@ -33,14 +34,57 @@ class PairRows:
     rows: Array
 
 
-def hospital_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> tuple[HospitalPair, ...]:
-    """Return every pair of origins of which one was left out; `frame` has the columns of the evidence part.
+@dataclass(frozen=True, eq=False)
+class RankedPairs:
+    """Pairs of origins with their areas in replicates (R, pairs), all of the same draws of patients."""
 
-    `strategy` made its predictions, or a simple classifier if it is empty.
+    pairs: tuple[HospitalPair, ...]
+    replicates: Array
+
+    def mean(self, counted: Sequence[bool] | None = None) -> tuple[float, Array]:
+        """Return the mean area of the pairs that are `counted` (`None`: all), and its replicates (R,).
+
+        Of a replicate without an image on a side of a pair, the mean is that of the other pairs.
+        """
+        kept = np.ones(len(self.pairs), bool) if counted is None else np.array(counted)
+        values = np.array([pair.auc.value for pair in self.pairs], float)[kept]
+        drawn = self.replicates[:, kept]
+        with np.errstate(invalid="ignore"):
+            return float(values.mean()), np.asarray(np.nansum(drawn, axis=1) / np.isfinite(drawn).sum(axis=1))
+
+
+def ranked_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> RankedPairs | None:
+    """Return every pair of origins of which one was left out; `None` without a pair.
+
+    `frame` has the columns of the evidence part. `strategy` made its predictions, or a simple classifier if it is
+    empty. Intervals are by bootstrap over the patients of all images.
     """
-    return with_corrected_p(
-        [hospital_pair(frame, pair, pair_auc(frame, pair, seed), strategy) for pair in pairs_of(frame)]
-    )
+    members = list(pairs_of(frame))
+    if not members:
+        return None
+    images = frame.drop_duplicates("image_id").sort_values("image_id")
+    position = np.searchsorted(images["image_id"].to_numpy(str), frame["image_id"].to_numpy(str))
+    scores, positive = frame[SCORE].to_numpy(float), (frame["label"] == POSITIVE_CLASS).to_numpy()
+    scored = {
+        (pair.left_out, pair.positive, pair.negative): PairScores(
+            position[pair.rows], scores[pair.rows], positive[pair.rows]
+        )
+        for pair in members
+    }
+    in_parts = [
+        ScoresInParts(each.scores, _parts(frame.iloc[pair.rows]))
+        for pair, each in zip(members, scored.values(), strict=True)
+    ]
+
+    def areas(weights: Array) -> Array:
+        drawn = zip(scored.values(), in_parts, strict=True)
+        return np.stack([parts.areas(weights[:, each.rows]) for each, parts in drawn], axis=1)
+
+    bootstrap = Bootstrap(images["group_id"].to_numpy(object), seed=seed)
+    values, replicates = areas(np.ones((1, len(images)), np.float32))[0], bootstrap.replicate(areas)
+    intervals = pair_intervals(scored, values, replicates, bootstrap)
+    pairs = [hospital_pair(frame, pair, auc, strategy) for pair, auc in zip(members, intervals, strict=True)]
+    return RankedPairs(with_corrected_p(pairs), replicates)
 
 
 def with_corrected_p(pairs: Sequence[Ranked]) -> tuple[Ranked, ...]:
@@ -90,10 +134,7 @@ def hospital_pair(frame: pd.DataFrame, pair: PairRows, auc: Interval, strategy: 
     )
 
 
-def pair_auc(frame: pd.DataFrame, pair: PairRows, seed: int) -> Interval:
-    """Return the AUC of a pair, with its interval by bootstrap over the patients of the pair."""
-    members = frame.iloc[pair.rows]
+def _parts(members: pd.DataFrame) -> list[tuple[Array, Array]]:
+    """Return the positive and the negative images of each classifier, whose scores are not on one scale."""
     positive, part = (members["label"] == POSITIVE_CLASS).to_numpy(), members["part"].to_numpy(object)
-    bootstrap = Bootstrap(members["group_id"].to_numpy(object), seed=seed)
-    # Scores of different classifiers are not on one scale: images are ranked within each.
-    return paired_auc(members[SCORE].to_numpy(float), positive, ~positive, part, bootstrap)
+    return [(positive & (part == each), ~positive & (part == each)) for each in np.unique(part)]

@@ -178,41 +178,53 @@ def paired_auc(scores: Array, positive: Array, negative: Array, stratum: Array, 
     return mean_auc(scores, [(positive & (stratum == v), negative & (stratum == v)) for v in values], bootstrap)
 
 
-def mean_auc(
-    scores: Array, parts: Sequence[tuple[Array, Array]], bootstrap: Bootstrap, shares: Sequence[float] | None = None
-) -> Interval:
-    """Return the ROC AUC of `scores` (N,) averaged over `parts`, each its positive and negative images: bool (N,).
+class ScoresInParts:
+    """ROC AUC of `scores` (N,) averaged over `parts`, each its positive and negative images: bool (N,).
 
-    Parts count by `shares`, or by their pairs; one without pairs is left out. An AUC of 0 or 1 is the same in every
-    replicate; its bounds are Clopper and Pearson's, with the groups of the side that has fewer as trials.
+    Parts count by `shares`, or by their pairs; one without pairs is left out.
     """
-    counts = shares or [float(positive.sum() * negative.sum()) for positive, negative in parts]
-    weighed = []
-    for (positive, negative), count in zip(parts, counts, strict=True):
-        if positive.any() and negative.any():
-            rows = np.flatnonzero(positive | negative)
-            weighed.append((rows, positive[rows], RankedScores(scores[rows], positive[rows]), count))
-    if not weighed:
-        return Interval(None, ratio=True)
 
-    def area(weights: Array) -> Array:
+    def __init__(
+        self, scores: Array, parts: Sequence[tuple[Array, Array]], shares: Sequence[float] | None = None
+    ) -> None:
+        self._parts: list[tuple[Array, Array, RankedScores, float | None]] = []
+        each_share: Sequence[float | None] = shares or [None] * len(parts)
+        for (positive, negative), share in zip(parts, each_share, strict=True):
+            if positive.any() and negative.any():
+                rows = np.flatnonzero(positive | negative)
+                self._parts.append((rows, positive[rows], RankedScores(scores[rows], positive[rows]), share))
+
+    def areas(self, weights: Array) -> Array:
+        """Return (r,) areas for weights (r, N); NaN without pairs."""
         ranked, whole = np.zeros(len(weights)), np.zeros(len(weights))
-        for rows, is_positive, scored, share in weighed:
+        for rows, is_positive, scored, share in self._parts:
             drawn = weights[:, rows].astype(float)
             pairs = drawn[:, is_positive].sum(axis=1) * drawn[:, ~is_positive].sum(axis=1)
-            count = pairs if shares is None else np.where(pairs > 0, share, 0.0)
+            count = pairs if share is None else np.where(pairs > 0, share, 0.0)
             ranked += np.where(pairs > 0, np.nan_to_num(scored.areas(drawn)[:, 0]) * count, 0)
             whole += count
         with np.errstate(invalid="ignore"):
             return np.asarray(ranked / whole)
 
-    value = float(area(np.ones((1, len(scores)), np.float32))[0])
+
+def mean_auc(
+    scores: Array, parts: Sequence[tuple[Array, Array]], bootstrap: Bootstrap, shares: Sequence[float] | None = None
+) -> Interval:
+    """Return the ROC AUC of `ScoresInParts`; undefined if no part has pairs.
+
+    An AUC of 0 or 1 is the same in every replicate; its bounds are Clopper and Pearson's, with the groups of the side
+    that has fewer as trials.
+    """
+    in_parts = ScoresInParts(scores, parts, shares)
+    value = float(in_parts.areas(np.ones((1, len(scores)), np.float32))[0])
+    if np.isnan(value):
+        return Interval(None, ratio=True)
     if value in (0.0, 1.0):
         sides = [bootstrap.groups_among(np.any([part[side] for part in parts], axis=0)) for side in (0, 1)]
         return Interval(value, *exact_bounds(value, min(sides)), ratio=True)
     if bootstrap.groups < 2:
         return Interval(value, ratio=True)
-    return percentile_interval(value, bootstrap.replicate(area), ratio=True)
+    return percentile_interval(value, bootstrap.replicate(in_parts.areas), ratio=True)
 
 
 def brier_scores(label: Array, probability: Array) -> Array:

@@ -12,9 +12,8 @@ from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import HospitalPair
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
-from cxr_platform.evaluation.statistics.hospitals import SCORE, hospital_pair, pairs_of, with_corrected_p
-from cxr_platform.evaluation.statistics.unseen_origins import PairScores, areas_of, pair_intervals
-from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+from cxr_platform.evaluation.statistics.hospitals import RankedPairs, ranked_pairs
+from cxr_platform.labels import CLASSES
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,6 @@ class UnseenHospitals:
     by_origin: Mapping[str, Interval]
 
 
-@dataclass(frozen=True, eq=False)
-class _Ranked:
-    """Pairs of a strategy with the mean of their areas, and its replicates (R,)."""
-
-    pairs: tuple[HospitalPair, ...]
-    mean: float
-    replicates: Array
-
-
 def unseen_hospitals(
     frame: pd.DataFrame,
     own: Predictions,
@@ -64,17 +54,21 @@ def unseen_hospitals(
     drawn again.
     """
     rows_of = dict(iter(frame.groupby("strategy", sort=False)))
-    reference = _ranked(compared_with, _in_order(rows_of[compared_with]), seed) if compared_with in rows_of else None
+    reference = None
+    if compared_with in rows_of:
+        reference = ranked_pairs(_in_order(rows_of[compared_with]), seed, compared_with)
     found = {}
     for name, unordered in rows_of.items():
         rows = _in_order(unordered)
-        ranked = reference if reference and name == compared_with else _ranked(name, rows, seed)
+        ranked = reference if reference and name == compared_with else ranked_pairs(rows, seed, name)
         mean, difference = Interval(None, ratio=True), Interval(None, ratio=True, signed=True)
         if ranked is not None:
-            mean = percentile_interval(ranked.mean, ranked.replicates, ratio=True)
+            value, drawn = _mean(ranked)
+            mean = percentile_interval(value, drawn, ratio=True)
             if reference is not None and reference is not ranked:
-                gap, drawn = ranked.mean - reference.mean, ranked.replicates - reference.replicates
-                difference = percentile_interval(gap, drawn, ratio=True, signed=True)
+                of_reference, drawn_of_reference = _mean(reference)
+                gap, gaps = value - of_reference, drawn - drawn_of_reference
+                difference = percentile_interval(gap, gaps, ratio=True, signed=True)
         unseen = rows[rows["origin"] == rows["left_out"]]
         rates = _rates(name, unseen, own, origin_counts, seed)
         found[name] = UnseenHospitals(name, ranked.pairs if ranked else (), mean, difference, **rates)
@@ -86,26 +80,10 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(part=rows["fold"]).sort_values(["fold", "image_id"]).reset_index(drop=True)
 
 
-def _ranked(strategy: str, rows: pd.DataFrame, seed: int) -> _Ranked | None:
-    """Return the areas of all pairs, whose replicates are of the same patients; `None` without a pair."""
-    images = rows.drop_duplicates("image_id").sort_values("image_id")
-    position = np.searchsorted(images["image_id"].to_numpy(str), rows["image_id"].to_numpy(str))
-    scores, positive = rows[SCORE].to_numpy(float), (rows["label"] == POSITIVE_CLASS).to_numpy()
-    members = list(pairs_of(rows))
-    if not members:
-        return None
-    scored = {
-        (pair.left_out, pair.positive, pair.negative): PairScores(
-            position[pair.rows], scores[pair.rows], positive[pair.rows]
-        )
-        for pair in members
-    }
-    bootstrap = Bootstrap(images["group_id"].to_numpy(object), seed=seed)
-    areas, replicates = areas_of(scored, bootstrap)
-    intervals = pair_intervals(scored, areas, replicates, bootstrap)
-    pairs = [hospital_pair(rows, pair, auc, strategy) for pair, auc in zip(members, intervals, strict=True)]
-    large = [column for column, pair in enumerate(pairs) if not pair.small] or list(range(len(pairs)))
-    return _Ranked(with_corrected_p(pairs), float(areas[large].mean()), replicates[:, large].mean(axis=1))
+def _mean(ranked: RankedPairs) -> tuple[float, Array]:
+    """Return the mean area of the pairs that are not small, or of all if all are, and its replicates (R,)."""
+    large = [not pair.small for pair in ranked.pairs]
+    return ranked.mean(large if any(large) else None)
 
 
 def _rates(

@@ -101,7 +101,7 @@ def test_heads_of_robust_have_a_matrix_of_their_own():
     assert [table.name for table in section.tables] == ["hospitals", "hospitals-by-robust"]
     assert [table.name for table in section.folded] == ["hospital-pairs", "hospital-pairs-by-robust"]
     assert section.lead[-1].startswith("By the head of robust, the mean of 2 AUCs is 1.000.")
-    assert section.values["robust"]["mean_auc"] == 1
+    assert section.values["robust"]["mean_auc"]["value"] == 1
     assert {pair.strategy for pair in results.robust} == {"robust"}
     assert not any("robust" in warning for warning in section.warnings)
 
