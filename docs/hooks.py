@@ -146,7 +146,7 @@ def _type(annotation: Any) -> str:
 
 def files_page() -> str:
     """Return the page of all files that the platform writes, with their columns and keys."""
-    from cxr_platform.domain.predictions import CONTRAST_SCHEMA, PREDICTIONS_SCHEMA
+    from cxr_platform.domain.predictions import CONTRAST_SCHEMA, GATED_SCHEMA
     from cxr_platform.domain.study import StudyRecord, TrialRecord, TrialState
     from cxr_platform.evidence.image_answers import ANSWER_COLUMNS
     from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema
@@ -165,8 +165,9 @@ def files_page() -> str:
         "## Manifest: images/*.parquet\n\nOne row per image.\n",
         columns(manifest_schema(200)),
         "## Study: predictions.parquet\n\nOne row per image and strategy, of a trial and of the whole study "
-        "(with the protocol origins, one per image, strategy and fold).\n",
-        columns(PREDICTIONS_SCHEMA),
+        "(with the protocol origins, one per image, strategy and fold). The last column is there if a strategy has a "
+        "gate: its heads disagree on Covid19.\n",
+        columns(GATED_SCHEMA),
         "## Study: contrast-predictions.parquet\n\nOne row per contrast image and strategy, by the network of the fold "
         "that holds the image out. `label` is empty.\n",
         columns(CONTRAST_SCHEMA),

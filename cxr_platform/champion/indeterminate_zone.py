@@ -47,7 +47,10 @@ def weighted_thresholds(scores: Array, weights: Array, target: float) -> Array:
 def decision_rates(
     predictions: Predictions, strategy: str, performance: ThresholdPerformance, bootstrap: Bootstrap
 ) -> DecisionRates:
-    """Return the rates of decisions by the threshold and the zone that were chosen without the image's fold."""
+    """Return the rates of decisions by the threshold and the zone that were chosen without the image's fold.
+
+    Of a strategy with a gate, images whose answer is indeterminate there are so here, whatever their probability.
+    """
     probability, label, fold = predictions.probability[strategy], predictions.label, predictions.fold
     calls = np.zeros(len(label), dtype=int)  # 1 positive, −1 negative, 0 indeterminate
     judged = np.zeros(len(label), dtype=bool)
@@ -59,6 +62,8 @@ def decision_rates(
         zone = threshold_zone(scores[~held_out], label[~held_out] == POSITIVE, choice.threshold, choice.target, others)
         fold_calls = is_positive(scores, zone).astype(int) - is_negative(scores, zone)
         calls[held_out], judged[held_out] = fold_calls[held_out], True
+    if strategy in predictions.indeterminate:
+        calls[predictions.indeterminate[strategy]] = 0
     covid, other = judged & (label == POSITIVE), judged & (label != POSITIVE)
     return DecisionRates(
         true_positive=bootstrap.rate(calls > 0, covid),

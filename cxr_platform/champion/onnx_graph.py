@@ -6,7 +6,7 @@ converter. `measure_parity` compares every graph with Keras before it is used.
 Keras has channels last, ONNX first: kernels are transposed once, here, and the graph has no transposition.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cxr_platform.errors import BundleError
 from cxr_platform.models.mobilenet import same_padding
 from cxr_platform.models.robust_network import NORMAL, ORDER, OTHERS, POSITIVE
-from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS
+from cxr_platform.registry.bundle import DISAGREEMENT, FEATURES, IMAGES, LOGITS
 
 OPSET = 17
 IR_VERSION = 8
@@ -40,7 +40,8 @@ def network_graph(full: keras.Model) -> onnx.ModelProto:
 def views_graph(full: keras.Model) -> onnx.ModelProto:
     """Return the graph of `full`, a `robust_network`: views (B, V, S, S) uint8 → logits (B, 7), features (B, F).
 
-    The head gets the features of each view, the output "features" is their mean over the views.
+    The head gets the features of each view, the output "features" is their mean over the views. With a gate there is
+    the output `DISAGREEMENT` (B, 1) bool.
     """
     graph, backbone, head = _Graph(), full.get_layer("backbone"), full.get_layer("head_logits")
     views, side = full.input.shape[1:3]
@@ -50,7 +51,8 @@ def views_graph(full: keras.Model) -> onnx.ModelProto:
     of_image = graph.reshaped(of_views, (-1, views * width))
     graph.add("ReduceMean", graph.reshaped(of_views, (-1, views, width)), output=FEATURES, axes=[1], keepdims=0)
     graph.add("Identity", _robust_head(graph, head, of_image), output=LOGITS)
-    return graph.model((views, side, side), {LOGITS: full.output.shape[-1], FEATURES: width})
+    flags = [DISAGREEMENT] if head.heads > 1 else []
+    return graph.model((views, side, side), {LOGITS: full.output.shape[-1], FEATURES: width}, flags)
 
 
 def _translated(graph: "_Graph", model: keras.Model, given: str) -> dict[str, str]:
@@ -93,12 +95,13 @@ class _Graph:
         """Return `x` in another shape, of which one number may be -1."""
         return self.add("Reshape", x, self.constant(shape, "int64"))
 
-    def model(self, sides: tuple[int, ...], widths: Mapping[str, int]) -> onnx.ModelProto:
-        """Return the graph as a model, of images (B, *`sides`) and outputs (B, width)."""
+    def model(self, sides: tuple[int, ...], widths: Mapping[str, int], flags: Sequence[str] = ()) -> onnx.ModelProto:
+        """Return the graph as a model, of images (B, *`sides`) and outputs (B, width); `flags` are (B, 1) bool."""
         inputs = [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ["batch", *sides])]
         outputs = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in widths.items()
         ]
+        outputs += [helper.make_tensor_value_info(name, TensorProto.BOOL, ["batch", 1]) for name in flags]
         made = helper.make_graph(self.nodes, "network", inputs, outputs, initializer=self.constants)
         return helper.make_model(
             made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cxr-platform"
@@ -163,7 +166,7 @@ def _mean(graph: _Graph, _layer: Any, x: str) -> str:
 
 
 def _robust_head(graph: _Graph, layer: Any, x: str) -> str:
-    """As `RobustHead.call` does."""
+    """As `RobustHead.call` does; with two heads add the output `DISAGREEMENT` too, as `domain.gate` defines it."""
     others = graph.constant(OTHERS, "int64")
     scores = [graph.add("Gemm", x, *(graph.constant(_array(v)) for v in linear)) for linear in layer.linear]
 
@@ -177,7 +180,13 @@ def _robust_head(graph: _Graph, layer: Any, x: str) -> str:
     def sum_of_others(score: str) -> str:
         return graph.add("ReduceLogSumExp", graph.add("Gather", score, others, axis=1), axes=[1], keepdims=1)
 
-    positive = graph.add("Add", sum_of_others(scores[0]), graph.add("Min", *map(odds, scores)))
+    whole, each_odds = sum_of_others(scores[0]), [odds(score) for score in scores]
+    positive = graph.add("Add", whole, graph.add("Min", *each_odds))
+    if len(scores) > 1:
+        highest = graph.add("ReduceMax", graph.add("Gather", scores[0], others, axis=1), axes=[1], keepdims=1)
+        of_first = graph.add("Greater", graph.add("Add", whole, each_odds[0]), highest)
+        of_both = graph.add("Greater", positive, highest)
+        graph.add("And", of_first, graph.add("Not", of_both), output=DISAGREEMENT)
     logits = graph.add("Concat", graph.add("Gather", scores[0], others, axis=1), positive, axis=1)
     return graph.add("Gather", logits, graph.constant(ORDER, "int64"), axis=1)
 

@@ -22,6 +22,11 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 """One row for each image and strategy, predicted by the network of the fold that holds the image out."""
 
+INDETERMINATE = "indeterminate"
+GATED_SCHEMA = PREDICTIONS_SCHEMA.append(pa.field(INDETERMINATE, pa.bool_()))
+"""`PREDICTIONS_SCHEMA` of a study with a strategy that has a gate (`domain.gate`), whose rows say whether the answer is
+indeterminate; null for other strategies."""
+
 CONTRAST_SCHEMA = PREDICTIONS_SCHEMA.append(pa.field("finding", pa.string()))
 """One row for each contrast image and strategy, as in `PREDICTIONS_SCHEMA`; `label` is null, `finding` is in the words
 of the collection."""

@@ -5,7 +5,7 @@ over incomplete predictions would look like any other results.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.domain.predictions import KEY_COLUMNS, PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import INDETERMINATE, KEY_COLUMNS, PROBABILITY_COLUMNS
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import PredictionsError, StudyError
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -36,7 +36,8 @@ class Predictions:
     """Predictions of N images, in the same order for all strategies.
 
     `label` (N,) has positions in `CLASSES`, `fold` (N,) is 0 … `folds` − 1. `probability[strategy]` is (N, 7): rows sum
-    to 1, columns are in the order of `CLASSES`.
+    to 1, columns are in the order of `CLASSES`. `indeterminate[strategy]` (N,) bool are the answers at a gate, of the
+    strategies that have one.
     """
 
     image_id: Array
@@ -46,6 +47,7 @@ class Predictions:
     fold: Array
     folds: int
     probability: Mapping[str, Array]
+    indeterminate: Mapping[str, Array] = field(default_factory=dict)
 
 
 def load_predictions(folder: Path, study: StudyRecord) -> Predictions:
@@ -145,7 +147,8 @@ def _read(path: Path) -> pd.DataFrame:
         missing = [c for c in columns if c not in present]
         if missing:
             raise PredictionsError(f"{path}: expected the columns {', '.join(missing)}.", advice=REBUILD)
-        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
+        optional = [INDETERMINATE] if INDETERMINATE in present else []
+        frame: pd.DataFrame = pq.read_table(path, columns=columns + optional).to_pandas()
     except FileNotFoundError as error:
         raise PredictionsError(
             f"Expected out-of-fold predictions at {path}.", received="no file", advice=RERUN
@@ -262,6 +265,7 @@ def _aligned(frame: pd.DataFrame, study: StudyRecord) -> Predictions:
     frame = frame.sort_values("image_id", kind="stable")
     parts = {s: frame[frame["strategy"] == s] for s in study.strategies}
     images = parts[study.strategies[0]]
+    gated = {s: part for s, part in parts.items() if INDETERMINATE in frame and part[INDETERMINATE].notna().all()}
     return Predictions(
         image_id=images["image_id"].to_numpy(dtype=object),
         group_id=images["group_id"].to_numpy(dtype=object),
@@ -270,6 +274,7 @@ def _aligned(frame: pd.DataFrame, study: StudyRecord) -> Predictions:
         fold=images["fold"].to_numpy(dtype=int),
         folds=study.folds,
         probability={s: part[list(PROBABILITY_COLUMNS)].to_numpy(dtype=float) for s, part in parts.items()},
+        indeterminate={s: part[INDETERMINATE].to_numpy(dtype=bool) for s, part in gated.items()},
     )
 
 

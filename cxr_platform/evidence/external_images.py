@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from cxr_platform.domain.predictions import probability_columns
+from cxr_platform.domain.predictions import INDETERMINATE, probability_columns
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.fold_networks import fold_networks, images_for, letterboxed_images
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.intake.candidate import Role
+from cxr_platform.training.robust_trial import indeterminate_images
 from cxr_platform.training.trial import predict_images
 
 KEYS = ("image_id", "source_path", "group_id", "source", "label")
@@ -63,22 +64,26 @@ def predict_external(
 ) -> pa.Table:
     """Return one row per image, strategy and fold: `keys`, strategy, fold and probabilities.
 
-    Images are resized like those of the study. `title` is that of the progress.
+    If a strategy has a gate, the column `indeterminate` has its answers, and null of the others. Images are resized
+    like those of the study. `title` is that of the progress.
     """
     count, parts = len(images.pixels), []
-    for strategy, fold, probabilities in _predictions(images, opened, title):
+    for strategy, fold, probabilities, indeterminate in _predictions(images, opened, title):
         columns = {name: images.facts[name] for name in keys}
         columns |= {"strategy": pa.array([strategy] * count)}
         columns |= {"fold": pa.array(np.full(count, fold, "int32"))}
-        parts.append(pa.table({**columns, **probability_columns(probabilities)}))
-    return pa.concat_tables(parts)
+        columns |= probability_columns(probabilities)
+        parts.append(pa.table(columns if indeterminate is None else {**columns, INDETERMINATE: indeterminate}))
+    return pa.concat_tables(parts, promote_options="default")
 
 
-def _predictions(images: ExternalImages, opened: OpenStudy, title: str) -> Iterator[tuple[str, int, Array]]:
+def _predictions(
+    images: ExternalImages, opened: OpenStudy, title: str
+) -> Iterator[tuple[str, int, Array, Array | None]]:
     strategies, folds = opened.study.strategies, opened.study.folds
     sides = [images.facts[side].to_numpy() for side in SIDES]
     for number, strategy in enumerate(strategies):
         shown = images_for(opened, strategy, images.pixels, *sides)
         for fold, network in fold_networks(opened, strategy):
-            yield strategy, fold, predict_images(network, shown)
+            yield strategy, fold, predict_images(network, shown), indeterminate_images(network, shown)
             opened.progress.step(title, number * folds + fold + 1, len(strategies) * folds)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cxr_platform.domain.operating_point import DecisionRule, is_negative, is_positive
-from cxr_platform.domain.predictions import PROBABILITY_COLUMNS, SOURCE_PATH
+from cxr_platform.domain.predictions import INDETERMINATE, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.evaluation.predictions import POSITIVE, Array
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.intake.candidate import Refusal
@@ -28,7 +28,8 @@ ANSWER_COLUMNS: Mapping[str, str] = {
     "covid19_probability": "calibrated probability of Covid19, 0 to 1: mean over the folds after temperature scaling; "
     "empty without an operating point",
     "decision": "positive, negative or indeterminate, by covid19_probability at the operating point for 95 % "
-    "sensitivity that the study's out-of-fold predictions give; empty without one",
+    "sensitivity that the study's out-of-fold predictions give; empty without one. Of `robust` with a gate also "
+    "indeterminate where the heads of half of the networks or more disagree",
     "reason": "why the file is refused; empty for an answer",
     "detail": "more about the reason",
 }
@@ -60,7 +61,7 @@ def image_answers(
             "answer": np.array(CLASSES)[answer],
             "probability": np.round(mean.max(axis=1), DIGITS),
             "agreeing_folds": (by_fold.argmax(axis=2) == answer[:, np.newaxis]).sum(axis=1),
-            **({} if calibrated is None else _decisions(by_fold, *calibrated)),
+            **({} if calibrated is None else _decisions(by_fold, _disagreeing(frame, len(images)), *calibrated)),
         }
     )
     refused = pd.DataFrame([{SOURCE_PATH: path, **vars(refusal)} for path, refusal in excluded.items()])
@@ -68,11 +69,18 @@ def image_answers(
     return table.astype({"agreeing_folds": "Int64"}).reset_index(drop=True)
 
 
-def _decisions(by_fold: Array, temperature: float, rule: DecisionRule) -> dict[str, Array]:
+def _disagreeing(frame: pd.DataFrame, images: int) -> Array:
+    """Return where (N,) the heads of half of the networks or more disagree; nowhere without a gate."""
+    if INDETERMINATE not in frame:
+        return np.zeros(images, bool)
+    return np.asarray(frame[INDETERMINATE].eq(True).to_numpy().reshape(images, -1).mean(axis=1) >= 0.5)
+
+
+def _decisions(by_fold: Array, disagreeing: Array, temperature: float, rule: DecisionRule) -> dict[str, Array]:
     """Return the two columns of the decision from probabilities (N, folds, 7)."""
     scaled = scale(by_fold.reshape(-1, len(CLASSES)), temperature)[:, POSITIVE]
     covid19 = scaled.reshape(by_fold.shape[:2]).mean(axis=1)
-    called = [is_positive(covid19, rule.zone), is_negative(covid19, rule.zone)]
+    called = [is_positive(covid19, rule.zone) & ~disagreeing, is_negative(covid19, rule.zone) & ~disagreeing]
     return {
         "covid19_probability": np.round(covid19, DIGITS),
         "decision": np.select(called, ["positive", "negative"], "indeterminate"),

@@ -2,7 +2,7 @@
 
 The head is that of `training.robust_head`, which solves it. Logits are arranged so that softmax gives what `[robust]`
 asks for: with `against = "normal"` the odds of Covid19 are those against Normal, less a margin, and with `gate` the
-lower odds of two heads.
+lower odds of two heads. Where these two disagree the answer is indeterminate (`domain.gate`).
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import ModelConfig, RobustConfig
+from cxr_platform.domain.gate import disagreement
 from cxr_platform.domain.strategies import ROBUST, strategy_by_name
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS, class_index
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
@@ -61,8 +62,15 @@ class RobustHead(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """Return the logits of the first linear layer with the odds of Covid19 in their place."""
-        scores = [keras.ops.matmul(inputs, kernel) + bias for kernel, bias in self.linear]
+        """Return the logits of the first linear layer with the odds of Covid19, the lower of two, in their place."""
+        return self._logits(inputs, self.heads)
+
+    def first_logits(self, inputs: Any) -> Any:
+        """Return what the logits would be without the second linear layer."""
+        return self._logits(inputs, 1)
+
+    def _logits(self, inputs: Any, heads: int) -> Any:
+        scores = [keras.ops.matmul(inputs, kernel) + bias for kernel, bias in self.linear[:heads]]
         others = keras.ops.take(scores[0], OTHERS, axis=1)
         odds = self._odds(scores[0])
         for score in scores[1:]:
@@ -98,3 +106,15 @@ def build_robust_network(
     given = keras.Input(features.shape[1:], name="view_features")
     upper = keras.Model(given, head(given), name="upper")
     return Network(strategy_by_name(ROBUST), model, full, upper, upper)
+
+
+def has_gate(network: Network) -> bool:
+    """Return True for a network of `robust` with two heads."""
+    return network.strategy.is_solved and network.upper.get_layer("head_logits").heads > 1
+
+
+def indeterminate_answers(network: Network, features: NDArray[Any]) -> NDArray[Any]:
+    """Return where (B,) the heads of a network with a gate disagree on Covid19, from features (B, V · F) float32."""
+    head = network.upper.get_layer("head_logits")
+    first, gated = (keras.ops.convert_to_numpy(logits(features)) for logits in (head.first_logits, head))
+    return disagreement(first, gated)

@@ -43,6 +43,8 @@ MEMBERS = (WEIGHTS, ONNX, REFERENCE, MODEL_CARD)
 
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Input and outputs of the graph in `ONNX`: (B, S, S) uint8, or (B, V, S, S) views → (B, 7) and (B, F) float32."""
+DISAGREEMENT = "disagreement"
+"""Further output (B, 1) bool of a network with a gate: its heads disagree, so that the answer is indeterminate."""
 
 REQUIRED_METRICS = ("accuracy_7_class", "sensitivity", "specificity")
 VERSION = re.compile(r"v[1-9][0-9]{0,8}")

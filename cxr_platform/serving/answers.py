@@ -50,6 +50,11 @@ def reason(screening: Screening, bundle: Bundle) -> str:
     if screening.findings:
         return f"The image is not screenable: {'; '.join(finding.message for finding in screening.findings)}."
     name, point = bundle.positive_class, bundle.operating_point
+    if screening.disagreement:
+        return (
+            f"The two heads of the model disagree on {name}: the one of all classes names it, the one that was fitted "
+            f"within the sources of {name} does not."
+        )
     low, high = point.zone
     position = {"positive": "above", "negative": "below", "indeterminate": "within"}[screening.decision]
     sentence = (

@@ -27,6 +27,7 @@ from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.monitoring.drift import Observation
 from cxr_platform.monitoring.reference import parse_reference
 from cxr_platform.registry.bundle import (
+    DISAGREEMENT,
     FEATURES,
     IMAGES,
     LOGITS,
@@ -93,7 +94,8 @@ class PreparedImage:
 class Screening:
     """The result for an image. `probabilities` (7,) are calibrated, in the order of the bundle's labels.
 
-    With `findings` the decision is "not-screenable", and the probabilities must not be used.
+    With `findings` the decision is "not-screenable", and the probabilities must not be used. With `disagreement` of the
+    two heads of a gate it is indeterminate.
     """
 
     prepared: PreparedImage
@@ -104,6 +106,7 @@ class Screening:
     findings: tuple[Finding, ...]
     distance: float
     seconds: float
+    disagreement: bool = False
 
     @property
     def observation(self) -> Observation:
@@ -129,6 +132,7 @@ class Screener:
         self.bundle = bundle
         self.reference = parse_reference(read_member(folder, bundle, REFERENCE), str(folder / REFERENCE))
         self._session = open_session(read_member(folder, bundle, ONNX), threads)
+        self._has_gate = any(output.name == DISAGREEMENT for output in self._session.get_outputs())
 
     def prepare(self, data: bytes, with_source: bool = False) -> PreparedImage:
         """See `prepare_image`."""
@@ -147,27 +151,37 @@ class Screener:
 
     def _screen(self, prepared: Sequence[PreparedImage]) -> list[Screening]:
         began = time.perf_counter()
-        logits, features = self._session.run([LOGITS, FEATURES], {IMAGES: np.stack([p.image for p in prepared])})
+        outputs = [LOGITS, FEATURES, *([DISAGREEMENT] if self._has_gate else [])]
+        logits, features, *gate = self._session.run(outputs, {IMAGES: np.stack([p.image for p in prepared])})
+        disagreements = gate[0][:, 0] if gate else np.zeros(len(prepared), bool)
         probabilities = calibrated_probabilities(logits, self.bundle.temperature)
         distances = self.reference.distance(features)
         seconds = (time.perf_counter() - began) / len(prepared)
-        return [self._screening(*image, seconds) for image in zip(prepared, probabilities, distances, strict=True)]
+        rows = zip(prepared, probabilities, distances, disagreements, strict=True)
+        return [self._screening(*image, seconds) for image in rows]
 
     def _screening(
-        self, prepared: PreparedImage, probabilities: NDArray[np.float64], distance: float, seconds: float
+        self,
+        prepared: PreparedImage,
+        probabilities: NDArray[np.float64],
+        distance: float,
+        disagreement: bool,
+        seconds: float,
     ) -> Screening:
         labels = self.bundle.labels
         covid19 = float(probabilities[labels.index(self.bundle.positive_class)])
         findings = (*prepared.findings, *distance_findings(distance, self.reference.limit))
+        decision: Decision = "indeterminate" if disagreement else decide(covid19, self.bundle.operating_point)
         return Screening(
             prepared=prepared,
             label=labels[int(probabilities.argmax())],
             probabilities=probabilities,
             covid19=covid19,
-            decision="not-screenable" if findings else decide(covid19, self.bundle.operating_point),
+            decision="not-screenable" if findings else decision,
             findings=findings,
             distance=float(distance),
             seconds=seconds,
+            disagreement=bool(disagreement),
         )
 
 

@@ -252,7 +252,8 @@ class StudyFolder:
             if record.fold == NO_FOLD:
                 result.network.full.save_weights(partial / WEIGHTS)
             else:
-                table = predictions_table(record.key, data, data.rows_of_fold(record.fold), result.probabilities)
+                rows = data.rows_of_fold(record.fold)
+                table = predictions_table(record.key, data, rows, result.probabilities, result.indeterminate)
                 pq.write_table(table, partial / "predictions.parquet")
                 result.network.upper.save_weights(partial / WEIGHTS)
             (partial / "trial.json").write_bytes(record.to_json())
@@ -271,7 +272,7 @@ class StudyFolder:
         files = [self.trial_folder(key) / "predictions.parquet" for key in wanted]
         tables = (parse_predictions(key, *read) for key, read in zip(wanted, read_each(files), strict=True))
         target, pooled = self.root / "predictions.parquet", io.BytesIO()
-        pq.write_table(pa.concat_tables(tables), pooled)
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), pooled)
         with_retries(target, lambda: write_atomically(target, pooled.getvalue()))
         return target
 

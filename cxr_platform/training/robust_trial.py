@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from cxr_platform.config import RobustConfig
 from cxr_platform.errors import NotPossible
 from cxr_platform.labels import CLASSES
-from cxr_platform.models.robust_network import build_robust_network
+from cxr_platform.models.mobilenet import Network
+from cxr_platform.models.robust_network import build_robust_network, has_gate, indeterminate_answers
 from cxr_platform.training.data import ViewImages
 from cxr_platform.training.robust_head import CONTRAST, LinearHead, fit_head, fitting_rows, within_origins
-from cxr_platform.training.trial import Epoch, TrialResult, Workbench, softmax
+from cxr_platform.training.trial import Epoch, TrialResult, Workbench, batch_outputs, softmax
 
 Array = NDArray[Any]
 
@@ -93,9 +94,10 @@ def run_robust_trial(
     epoch = Epoch(1, 1, loss, accuracy, 0.0, predicting - set_up)
     on_epoch(epoch)
     probabilities = _probabilities(network.upper, data.features, data.test).astype("float32")
+    indeterminate = indeterminate_answers(network, _flat(data.features, data.test)) if config.gate else None
     now = time.perf_counter()
     seconds = {"total": now - began, "earlier": 0.0, "set_up": set_up - began, "prediction": now - predicting}
-    return TrialResult(probabilities, [epoch], seconds, network)
+    return TrialResult(probabilities, [epoch], seconds, network, indeterminate)
 
 
 def solved_heads(data: RobustTrialData, config: RobustConfig, seed: int) -> list[LinearHead]:
@@ -123,5 +125,17 @@ def _probabilities(upper: keras.Model, features: ViewFeatures, rows: Array) -> A
     """Return probabilities (len(rows), 7) by the network above the features."""
     if not len(rows):  # of a champion, no image is tested
         return np.zeros((0, len(CLASSES)))
-    flat = features.values[rows].reshape(len(rows), -1).astype("float32")
-    return softmax(keras.ops.convert_to_numpy(upper(flat)).astype("float64"))
+    return softmax(keras.ops.convert_to_numpy(upper(_flat(features, rows))).astype("float64"))
+
+
+def _flat(features: ViewFeatures, rows: Array) -> Array:
+    return features.values[rows].reshape(len(rows), -1).astype("float32")
+
+
+def indeterminate_images(network: Network, images: Array) -> Array | None:
+    """Return where (N,) the heads of a gate disagree on views (N, V, S, S) of images; `None` without a gate."""
+    if not has_gate(network):
+        return None
+    features = keras.Model(network.full.input, network.full.get_layer("features").output)
+    parts = [indeterminate_answers(network, each) for each in batch_outputs(features, images)]
+    return np.asarray(np.concatenate(parts))

@@ -63,13 +63,14 @@ class TrialData:
 class TrialResult:
     """Probabilities (len(test), 7) float32 in the order of `TrialData.test`, training history, and the trained network.
 
-    `seconds` has the keys of `domain.study.TrialSeconds`.
+    `seconds` has the keys of `domain.study.TrialSeconds`. `indeterminate` (len(test),) bool are answers at a gate.
     """
 
     probabilities: NDArray[Any]
     history: list[Epoch]
     seconds: dict[str, float]
     network: Network
+    indeterminate: NDArray[Any] | None = None
 
 
 NETWORKS_KEPT = 2
@@ -216,18 +217,22 @@ def predict_images(network: Network, images: NDArray[Any]) -> NDArray[Any]:
 
     The network of `robust` gets views (N, V, S, S).
     """
+    parts = [softmax(logits.astype("float64")) for logits in batch_outputs(network.full, images)]
+    probabilities: NDArray[Any] = np.concatenate(parts).astype("float32")
+    return probabilities
+
+
+def batch_outputs(model: keras.Model, images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the outputs (b, …) of a model for batches of uint8 images (N, S, S), or of views (N, V, S, S)."""
     *views, side, _ = images.shape[1:]
     each = int(np.prod(views, dtype=int))
-    inputs, parts = ImageInputs(images.reshape(-1, side, side), AugmentationConfig()), []
+    inputs = ImageInputs(images.reshape(-1, side, side), AugmentationConfig())
     for start in range(0, len(images), BATCH):
         rows = np.arange(start, min(start + BATCH, len(images)))
         of_views = pad(rows, BATCH)[:, None] * each + np.arange(each)
         batch = to_network_input(*clean_batch(inputs, of_views.ravel()))
         batch = keras.ops.reshape(batch, (BATCH, *views, side, side, 3))
-        logits = np.asarray(network.full.predict_on_batch(batch), "float64")
-        parts.append(softmax(logits[: len(rows)]))
-    probabilities: NDArray[Any] = np.concatenate(parts).astype("float32")
-    return probabilities
+        yield np.asarray(model.predict_on_batch(batch))[: len(rows)]
 
 
 def training_rng(seed: int) -> np.random.Generator:

@@ -11,7 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
+from cxr_platform.domain.predictions import (
+    GATED_SCHEMA,
+    INDETERMINATE,
+    PREDICTIONS_SCHEMA,
+    PROBABILITY_COLUMNS,
+    SOURCE_PATH,
+)
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import PredictionsError
 from cxr_platform.labels import CLASSES
@@ -24,7 +30,8 @@ def parse_predictions(key: TrialKey, file: Path, content: bytes | None) -> pa.Ta
     try:
         if content is None:
             raise FileNotFoundError("no such file")
-        return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
+        table = pq.read_table(io.BytesIO(content))
+        return table.cast(GATED_SCHEMA if INDETERMINATE in table.column_names else PREDICTIONS_SCHEMA)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise PredictionsError(
             f"Expected the predictions of {key} in {file}.",
@@ -38,8 +45,17 @@ def history_table(history: Iterable[Epoch]) -> pa.Table:
     return pa.Table.from_pylist([asdict(epoch) for epoch in history])
 
 
-def predictions_table(key: TrialKey, data: StudyData, rows: NDArray[Any], probabilities: NDArray[Any]) -> pa.Table:
-    """Return the out-of-fold predictions of `rows` in `PREDICTIONS_SCHEMA`; `probabilities` are (len(rows), 7)."""
+def predictions_table(
+    key: TrialKey,
+    data: StudyData,
+    rows: NDArray[Any],
+    probabilities: NDArray[Any],
+    indeterminate: NDArray[Any] | None = None,
+) -> pa.Table:
+    """Return the out-of-fold predictions of `rows` in `PREDICTIONS_SCHEMA`; `probabilities` are (len(rows), 7).
+
+    With the `indeterminate` answers (len(rows),) of a gate they are in `GATED_SCHEMA`.
+    """
     columns = {
         "image_id": data.image_ids[rows],
         SOURCE_PATH: data.source_paths[rows],
@@ -50,4 +66,6 @@ def predictions_table(key: TrialKey, data: StudyData, rows: NDArray[Any], probab
         "fold": np.full(len(rows), key.fold, "int32"),
         **dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True)),
     }
-    return pa.table(columns, schema=PREDICTIONS_SCHEMA)
+    if indeterminate is None:
+        return pa.table(columns, schema=PREDICTIONS_SCHEMA)
+    return pa.table({**columns, INDETERMINATE: indeterminate}, schema=GATED_SCHEMA)

@@ -19,9 +19,11 @@ from cxr_platform.champion.export import (
 )
 from cxr_platform.config import RobustConfig
 from cxr_platform.errors import BundleError
+from cxr_platform.labels import class_index
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.trial import predict_images
+from cxr_platform.training.robust_trial import indeterminate_images
+from cxr_platform.training.trial import batch_outputs, predict_images
 from tests.champion.builders import MODEL, SIDE, made_network, made_robust_weights
 
 
@@ -112,6 +114,37 @@ def test_the_graph_of_robust_takes_views_and_answers_as_keras(tmp_path: Path, ne
     of_views = [onnx_answers(graph_of(network, tmp_path), views[:, place])[1] for place in range(shape[0])]
     np.testing.assert_allclose(features, np.mean(of_views, axis=0), atol=1e-4)
     assert 0 < measure_parity(made, tmp_path / "model.onnx", views, 1.0).max_abs_difference < TOLERANCE
+    outputs = [output.name for output in onnx.load(tmp_path / "model.onnx").graph.output]
+    assert outputs == ["logits", "features", *(["disagreement"] if config.gate else [])]
+
+
+def test_the_graph_of_a_gate_tells_where_its_heads_disagree_as_keras_does(tmp_path: Path, network: Network) -> None:
+    config = RobustConfig(views=("whole", "lungs"), gate=True)
+    weights = made_robust_weights(tmp_path / "model.weights.h5", network, config)
+    made = champion_network("robust", MODEL, weights, robust=config)
+    views = np.random.default_rng(3).integers(0, 256, (60, 2, SIDE, SIDE)).astype("uint8")
+    balance_heads(made, views)
+    export_onnx(made, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    (told,) = session.run(["disagreement"], {"images": views})
+    expected = indeterminate_images(made, views)
+    assert expected is not None
+    assert 0 < expected.sum() < len(views)
+    np.testing.assert_array_equal(told[:, 0], expected)
+
+
+def balance_heads(made: Network, views: np.ndarray) -> None:
+    """Shift both heads so that each names Covid19 for half of the images, and not for the same ones."""
+    head, covid19 = made.full.get_layer("head_logits"), class_index("Covid19")
+    features = keras.Model(made.full.input, made.full.get_layer("features").output)
+    given = np.concatenate(list(batch_outputs(features, views)))
+    arrays = head.get_weights()
+    first, second = (given @ kernel + bias for kernel, bias in (arrays[:2], arrays[2:]))
+    others = [np.delete(scores, covid19, axis=1) for scores in (first, second)]
+    highest, (whole, of_second) = others[0].max(axis=1), (np.logaddexp.reduce(each, axis=1) for each in others)
+    arrays[1][covid19] -= np.median(first[:, covid19] - highest)
+    arrays[3][covid19] -= np.median(second[:, covid19] - of_second - highest + whole)
+    head.set_weights(arrays)
 
 
 def graph_of(network: Network, folder: Path) -> Path:

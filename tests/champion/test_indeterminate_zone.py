@@ -1,5 +1,7 @@
 """The zone is the confidence interval of the threshold; its decisions are judged on images that chose neither."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,17 @@ def test_patients_with_many_images_make_the_zone_wider() -> None:
     ]
     widths = [high - low for low, high in zones]
     assert widths[1] > 1.5 * widths[0]
+
+
+def test_an_image_on_which_the_heads_of_a_gate_disagree_is_indeterminate_whatever_its_probability(
+    study: StudyRecord, predictions: Predictions
+) -> None:
+    bootstrap = study_bootstrap(study, predictions)
+    (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))
+    disagreeing = np.arange(len(predictions.label)) % 3 == 0
+    gated = replace(predictions, indeterminate={"scratch": disagreeing})
+    before, after = (decision_rates(each, "scratch", point, bootstrap) for each in (predictions, gated))
+    assert after.indeterminate.value is not None
+    assert before.indeterminate.value is not None
+    assert after.indeterminate.value > before.indeterminate.value + 20
+    assert after.indeterminate.value >= 100 * disagreeing.mean()

@@ -1,6 +1,8 @@
 import numpy as np
 
 from cxr_platform.domain.predictions import (
+    GATED_SCHEMA,
+    INDETERMINATE,
     KEY_COLUMNS,
     PREDICTIONS_SCHEMA,
     PROBABILITY_COLUMNS,
@@ -25,3 +27,8 @@ def test_probabilities_become_one_column_per_class() -> None:
     columns = probability_columns(np.eye(7, dtype="float32"))
     assert tuple(columns) == PROBABILITY_COLUMNS
     assert columns["p_Covid19"].to_pylist() == [1, 0, 0, 0, 0, 0, 0]
+
+
+def test_predictions_at_a_gate_have_one_column_more() -> None:
+    assert tuple(GATED_SCHEMA.names) == (*PREDICTIONS_SCHEMA.names, INDETERMINATE)
+    assert str(GATED_SCHEMA.field(INDETERMINATE).type) == "bool"

@@ -263,3 +263,16 @@ def test_an_image_that_one_strategy_lacks_in_a_fold_is_named(tmp_path: Path) -> 
     folder, study = origin_study(tmp_path, frame.iloc[:-1])
     with pytest.raises(PredictionsError, match=r"same images of fold 1.*some strategies lack 1 image \(image-0199\)"):
         load_origin_predictions(folder, study)
+
+
+def test_answers_at_a_gate_are_those_of_the_strategy_that_has_one(folder):
+    assert load(folder).indeterminate == {}
+    frame = FRAME.assign(indeterminate=None)
+    of_one = frame["strategy"] == "scratch"
+    frame.loc[of_one, "indeterminate"] = frame["image_id"].str.endswith("1")
+    store(folder, frame.sample(frac=1, random_state=np.random.RandomState(0)))
+
+    loaded = load(folder)
+
+    assert list(loaded.indeterminate) == ["scratch"]
+    assert loaded.indeterminate["scratch"].tolist() == [name.endswith("1") for name in loaded.image_id]

@@ -38,6 +38,7 @@ def made_up_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "fold_networks", networks)
     monkeypatch.setattr(module, "predict_images", predicted)
+    monkeypatch.setattr(module, "indeterminate_images", lambda *_: None)
 
 
 def answer(network: float, images: np.ndarray) -> np.ndarray:
@@ -78,6 +79,19 @@ def test_external_images_are_predicted_by_every_network_at_the_size_of_the_study
         assert rows["label"].tolist() == ["Normal", "Normal", "Edema", "Normal"]
         expected = answer(STRATEGIES.index(strategy) + fold / 10, resized)
         assert rows[list(PROBABILITY_COLUMNS)].to_numpy() == pytest.approx(np.repeat(expected[:, None], 7, axis=1))
+
+
+def test_answers_at_a_gate_are_told_of_the_strategy_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = opened("external")
+    assert "indeterminate" not in external_predictions(made)["external"].column_names
+    monkeypatch.setattr(
+        module, "indeterminate_images", lambda net, images: images.any(axis=(1, 2)) if net < 1 else None
+    )
+    frame = external_predictions(made)["external"].to_pandas()
+    assert frame.groupby("strategy")["indeterminate"].agg(["all", "count"]).to_dict("index") == {
+        "off-the-shelf": {"all": True, "count": 0},
+        "scratch": {"all": True, "count": 8},
+    }
 
 
 def test_outside_images_are_predicted_as_external_ones_are_with_their_finding() -> None:

@@ -77,3 +77,15 @@ def test_without_an_operating_point_there_are_answers_but_no_decisions() -> None
 
 def test_a_folder_without_refused_files_has_answers_only() -> None:
     assert len(image_answers(predictions(), {}, "scratch", (1.0, RULE))) == len(FILES)
+
+
+def test_an_image_on_which_the_heads_of_half_of_the_networks_disagree_is_indeterminate() -> None:
+    table = predictions().to_pandas()
+    table["indeterminate"] = None
+    winner = table["strategy"] == "scratch"
+    table.loc[winner, "indeterminate"] = (table["image_id"] == "0") & (table["fold"] == 1)
+    shown = image_answers(pa.Table.from_pandas(table), {}, "scratch", (1.0, RULE)).set_index("source_path")
+    assert shown.loc[list(FILES), "decision"].tolist() == ["indeterminate", "indeterminate", "negative"]
+    assert shown.loc["h/b b.png", "covid19_probability"] == pytest.approx(0.8)
+    of_other = image_answers(pa.Table.from_pandas(table), {}, "off-the-shelf", (1.0, RULE))
+    assert set(of_other["decision"]) == {"positive", "negative", "indeterminate"}

@@ -12,7 +12,7 @@ from cxr_platform.labels import class_index
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.models.robust_network import build_robust_network
+from cxr_platform.models.robust_network import build_robust_network, has_gate, indeterminate_answers
 from tests.training.builders import SIDE, live_imagenet, tiny_profile
 
 PROFILE = tiny_profile()
@@ -76,3 +76,16 @@ def test_weights_of_one_head_do_not_fit_two(tmp_path: Path) -> None:
     gated = build_robust_network(ModelConfig(input_size=SIDE), RobustConfig(views=TWO_VIEWS.views, gate=True))
     with pytest.raises(ValueError, match="head_logits"), pytest.warns(UserWarning, match="no matching group"):
         gated.upper.load_weights(tmp_path / "upper.weights.h5")
+
+
+def test_answers_are_indeterminate_where_the_first_head_alone_names_covid19() -> None:
+    gated = network(RobustConfig(views=TWO_VIEWS.views, gate=True))
+    features = np.random.default_rng(3).normal(0, 1, (200, gated.upper.input_shape[1])).astype("float32")
+    kernel, bias, *_ = gated.full.get_layer("head_logits").get_weights()
+    first = network()
+    first.full.get_layer("head_logits").set_weights([kernel, bias])
+    alone, together = (keras.ops.convert_to_numpy(made.upper(features)).argmax(axis=1) for made in (first, gated))
+    expected = (alone == COVID19) & (together != COVID19)
+    assert 0 < expected.sum() < 200
+    np.testing.assert_array_equal(indeterminate_answers(gated, features), expected)
+    assert (has_gate(gated), has_gate(first)) == (True, False)

@@ -36,10 +36,11 @@ def image_png(seed: int = 0, size: int = 200) -> bytes:
     return png(image(seed, size))
 
 
-def graph(seed: int = 0, views: Sequence[View] = ()) -> bytes:
+def graph(seed: int = 0, views: Sequence[View] = (), gate: bool = False) -> bytes:
     """images (B, 32, 32) uint8 → features: means of 8 × 8 pixels (B, 16); logits: one layer of them (B, 7).
 
-    With `views` images are (B, V, 32, 32), features (B, V · 16).
+    With `views` images are (B, V, 32, 32), features (B, V · 16). With a `gate` its heads disagree on images whose first
+    feature, the brightness of the upper left, is above that of the second.
     """
     features = CELLS**2 * max(1, len(views))
     rng = np.random.default_rng(seed)
@@ -56,6 +57,17 @@ def graph(seed: int = 0, views: Sequence[View] = ()) -> bytes:
         helper.make_node("Flatten", ["pooled"], ["features"]),
         helper.make_node("Gemm", ["features", "weight", "bias"], ["logits"]),
     ]
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(CLASSES)]),
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features]),
+    ]
+    if gate:
+        weights |= {name: np.array([place], np.int64) for place, name in enumerate(("first", "second"))}
+        nodes += [
+            helper.make_node("Gather", ["features", name], [f"at_{name}"], axis=1) for name in ("first", "second")
+        ]
+        nodes.append(helper.make_node("Greater", ["at_first", "at_second"], ["disagreement"]))
+        outputs.append(helper.make_tensor_value_info("disagreement", TensorProto.BOOL, ["batch", 1]))
     made = helper.make_graph(
         nodes,
         "small",
@@ -64,10 +76,7 @@ def graph(seed: int = 0, views: Sequence[View] = ()) -> bytes:
                 "images", TensorProto.UINT8, ["batch", *([len(views)] if views else []), SIZE, SIZE]
             )
         ],
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(CLASSES)]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features]),
-        ],
+        outputs,
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -75,14 +84,16 @@ def graph(seed: int = 0, views: Sequence[View] = ()) -> bytes:
     return content
 
 
-def filler(seed: int = 0, weights: bytes = b"weights", views: tuple[View, ...] = (), **changes: Any) -> Fill:
+def filler(
+    seed: int = 0, weights: bytes = b"weights", views: tuple[View, ...] = (), gate: bool = False, **changes: Any
+) -> Fill:
     """Return what `Registry.add` calls: it writes a bundle of the graph with this seed and a wide distance limit.
 
-    With `views` it is one of `robust`.
+    With `views` it is one of `robust`, which may have a `gate`.
     """
 
     def fill(folder: Path, version: str) -> Bundle:
-        (folder / ONNX).write_bytes(graph(seed, views))
+        (folder / ONNX).write_bytes(graph(seed, views, gate))
         (folder / WEIGHTS).write_bytes(weights)
         (folder / MODEL_CARD).write_text(f"# {version}\n", encoding="utf-8")
         write_reference(folder / REFERENCE, graph(seed, views), views)

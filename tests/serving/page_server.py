@@ -19,6 +19,7 @@ from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.heatmap import overlay_png
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem
+from cxr_platform.serving.schema import Decision
 from cxr_platform.serving.screener import Screener, Screening, decide, prepare_image
 from cxr_platform.serving.service import Service
 
@@ -32,13 +33,13 @@ def probabilities(**shares: float) -> tuple[float, ...]:
 
 
 class ScriptedScreener(Screener):
-    """A screener whose probabilities come from `script`, by the pixels of the image."""
+    """A screener whose probabilities come from `script`, by the pixels of the image; heads disagree on some images."""
 
-    script: dict[bytes, tuple[float, ...]]
-
-    def __init__(self, folder: Any, bundle: Bundle, script: dict[bytes, tuple[float, ...]]) -> None:
+    def __init__(
+        self, folder: Any, bundle: Bundle, script: dict[bytes, tuple[float, ...]], disagreements: set[bytes]
+    ) -> None:
         super().__init__(folder, bundle, threads=1)
-        self.script = script
+        self.script, self.disagreements = script, disagreements
 
     def screen(self, prepared: Any) -> list[Screening]:
         return [self._scripted(screening) for screening in super().screen(prepared)]
@@ -47,13 +48,16 @@ class ScriptedScreener(Screener):
         row = np.array(self.script.get(screening.prepared.letterboxed.tobytes(), EQUAL))
         findings = tuple(f for f in screening.findings if f.code != "unlike-training-images")
         covid19 = float(row[0])
+        disagreement = screening.prepared.letterboxed.tobytes() in self.disagreements
+        decision: Decision = "indeterminate" if disagreement else decide(covid19, self.bundle.operating_point)
         return replace(
             screening,
             label=CLASSES[int(row.argmax())],
             probabilities=row,
             covid19=covid19,
             findings=findings,
-            decision="not-screenable" if findings else decide(covid19, self.bundle.operating_point),
+            decision="not-screenable" if findings else decision,
+            disagreement=disagreement,
         )
 
 
@@ -72,10 +76,11 @@ class PageServer:
 
     def __init__(self, registry: Registry, keys: ApiKeys | None = None) -> None:
         self.script: dict[bytes, tuple[float, ...]] = {}
+        self.disagreements: set[bytes] = set()
         self.busy = 0
         self.uploads: list[int] = []
         champion: ChampionWatcher[Screener] = ChampionWatcher(
-            registry, lambda folder, bundle: ScriptedScreener(folder, bundle, self.script)
+            registry, lambda folder, bundle: ScriptedScreener(folder, bundle, self.script, self.disagreements)
         )
         self.preprocessing = champion.current[1].bundle.preprocessing
         self._app = build_app(Service(champion, explainer=FakeExplainer()), keys)
@@ -84,9 +89,15 @@ class PageServer:
         )
         self._server = uvicorn.Server(config)
 
-    def set_result(self, data: bytes, **shares: float) -> bytes:
-        """Set the result for the image file `data` to `probabilities(**shares)`; return `data`."""
-        self.script[prepare_image(data, self.preprocessing).letterboxed.tobytes()] = probabilities(**shares)
+    def set_result(self, data: bytes, disagreement: bool = False, **shares: float) -> bytes:
+        """Set the result for the image file `data` to `probabilities(**shares)`; return `data`.
+
+        With `disagreement` the heads of a gate disagree on it.
+        """
+        pixels = prepare_image(data, self.preprocessing).letterboxed.tobytes()
+        self.script[pixels] = probabilities(**shares)
+        if disagreement:
+            self.disagreements.add(pixels)
         return data
 
     @contextmanager

@@ -95,3 +95,10 @@ def test_pictures_are_encoded_as_base64() -> None:
     made = explanation("Edema", content, None, "why")
     assert base64.b64decode(made.image_png) == content
     assert (made.heatmap_png, made.missing) == (None, "why")
+
+
+def test_the_reason_says_that_the_heads_of_a_gate_disagree(screener: Screener, screening: Screening) -> None:
+    undecided = replace(screening, decision="indeterminate", covid19=0.05, findings=(), disagreement=True)
+    assert reason(undecided, screener.bundle).startswith("The two heads of the model disagree on Covid19: ")
+    refused = replace(undecided, findings=(FINDING,), decision="not-screenable")
+    assert "not screenable" in reason(refused, screener.bundle)

@@ -237,3 +237,18 @@ def test_a_gpu_is_used_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ):  # fmt: skip
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda names=available: names)
         assert execution_providers() == expected
+
+
+def test_where_the_heads_of_a_gate_disagree_the_decision_is_indeterminate(tmp_path: Path) -> None:
+    with_gate, without = (
+        Screener(*registry_with_champion(tmp_path / str(gate), views=VIEWS, gate=gate).open("v1"), threads=1)
+        for gate in (True, False)
+    )
+    images = [with_gate.prepare(image_png(seed)) for seed in range(12)]
+    screened, expected = with_gate.screen(images), without.screen(images)
+    assert {one.disagreement for one in screened} == {True, False}
+    assert not any(one.disagreement or one.findings for one in expected)
+    assert {one.decision for one in expected} != {"indeterminate"}
+    for one, plain in zip(screened, expected, strict=True):
+        assert one.decision == ("indeterminate" if one.disagreement else plain.decision)
+        assert np.array_equal(one.probabilities, plain.probabilities)

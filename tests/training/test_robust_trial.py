@@ -10,7 +10,7 @@ from cxr_platform.domain.strategies import VIEWS
 from cxr_platform.domain.study import NO_FOLD, TrialKey
 from cxr_platform.errors import ConfigError, NotPossible
 from cxr_platform.evaluation.predictions import load_predictions
-from cxr_platform.evidence.robust_ablation import AblationData, head_probabilities
+from cxr_platform.evidence.robust_ablation import AblationData, head_answers
 from cxr_platform.labels import class_index
 from cxr_platform.models.robust_network import build_robust_network
 from cxr_platform.training import engine_local
@@ -21,6 +21,7 @@ from cxr_platform.training.robust_head import CONTRAST
 from cxr_platform.training.robust_trial import (
     RobustTrialData,
     ViewFeatures,
+    indeterminate_images,
     robust_trial_data,
     run_robust_trial,
     solved_heads,
@@ -58,10 +59,14 @@ def test_a_trial_predicts_what_the_benchmark_of_heads_does(name: str) -> None:
     result = run_robust_trial(Workbench(tiny_profile().model, tiny_profile().training), config, data, 1)
     by_view = {view: data.features.values[:, place] for place, view in enumerate(config.views)}
     nothing = np.zeros(len(data.labels))
-    known = AblationData(data.labels, data.origins, nothing, nothing, by_view)  # type: ignore[arg-type]
-    expected = head_probabilities(known, data.train, data.test, config, 1)
+    known = AblationData(data.labels, data.origins, nothing, nothing, by_view)
+    expected = head_answers(known, data.train, data.test, config, 1)
     assert expected is not None
-    np.testing.assert_allclose(result.probabilities, expected, atol=2e-5)
+    np.testing.assert_allclose(result.probabilities, expected.probabilities, atol=2e-5)
+    if config.gate:
+        np.testing.assert_array_equal(result.indeterminate, expected.indeterminate)
+    else:
+        assert result.indeterminate is None
     assert result.probabilities.dtype == np.float32
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, atol=1e-6)
 
@@ -166,3 +171,21 @@ def test_the_stored_weights_give_the_stored_predictions(tmp_path: Path) -> None:
 def test_images_with_looks_of_the_tested_fold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='appearance = "none" under'):
         robust_study(tmp_path, appearance="mixed")
+
+
+def test_answers_at_a_gate_are_stored_with_the_predictions_of_robust_alone(tmp_path: Path) -> None:
+    study = robust_study(tmp_path, "off-the-shelf", "robust", gate=True)
+    run_study(study, engine_local.run, StudyProgress())
+    predictions = load_predictions(tmp_path, study.folder.record())
+    assert list(predictions.indeterminate) == ["robust"]
+    network = build_robust_network(study.plan.profile.model, study.plan.profile.robust, study.imagenet)
+    network.upper.load_weights(study.folder.trial_folder(TrialKey("robust", 1)) / "model.weights.h5")
+    assert study.data.views is not None
+    again = indeterminate_images(network, study.data.views.images[study.data.rows_of_fold(1)])
+    assert again is not None
+    assert (again == predictions.indeterminate["robust"][predictions.fold == 1]).mean() > 0.95  # kept with 16 bits
+
+
+def test_a_network_without_a_gate_leaves_nothing_indeterminate() -> None:
+    made = build_robust_network(tiny_profile().model, TWO_VIEWS)
+    assert indeterminate_images(made, np.zeros((2, 2, 32, 32), "uint8")) is None

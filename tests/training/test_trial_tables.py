@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import GATED_SCHEMA, INDETERMINATE, PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import PredictionsError
 from cxr_platform.labels import CLASSES
@@ -34,6 +34,16 @@ def test_predictions_have_the_facts_of_their_images_in_the_order_of_the_rows() -
     content = io.BytesIO()
     pq.write_table(table, content)
     assert parse_predictions(KEY, FILE, content.getvalue()) == table
+
+
+def test_answers_at_a_gate_are_kept_with_the_predictions() -> None:
+    data, rows = tiny_data(), np.array([9, 2])
+    probabilities = np.full((2, len(CLASSES)), 1 / len(CLASSES), "float32")
+    table = predictions_table(KEY, data, rows, probabilities, np.array([True, False]))
+    assert table.schema == GATED_SCHEMA
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    assert parse_predictions(KEY, FILE, content.getvalue())[INDETERMINATE].to_pylist() == [True, False]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])

@@ -14,6 +14,7 @@ from cxr_platform.evaluation.paper import paper_metrics
 from cxr_platform.evaluation.pictures import BLUE, GREY, VERMILION, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.sections.gate_table import gate_table
 from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap, study_seed
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, StrategyMeasures, strategy_measures
 from cxr_platform.evaluation.table import Row, Table
@@ -54,6 +55,7 @@ def render(inputs: ReportInputs, measures: Sequence[StrategyMeasures]) -> Sectio
         _measures_table("intervals", measures, synthetic),
         _predictive_table("predictive-values", measures, synthetic),
     )
+    gate = gate_table(inputs.predictions, study_bootstrap(inputs.study, inputs.predictions), synthetic)
     return Section(
         NAME,
         TITLE,
@@ -62,6 +64,7 @@ def render(inputs: ReportInputs, measures: Sequence[StrategyMeasures]) -> Sectio
         tables=(
             _measures_table("intervals-winner", [winner], synthetic),
             _predictive_table("predictive-values-winner", [winner], synthetic),
+            *([gate] if gate else []),
         ),
         folded=all_strategies if len(measures) > 1 else (),
         values={m.strategy: {k: v for k, v in asdict(m).items() if k != "strategy"} for m in measures},

@@ -21,8 +21,7 @@ export function showResult(name, answer) {
   show(section,
     el("p", { class: "image-name" }, name),
     el("h2", { id: "decision" }, icon(answer.decision), DECISIONS[answer.decision].title),
-    el("p", { class: "summary" },
-      DECISIONS[answer.decision].text(operatingPoint(answer.operating_point.target_sensitivity)), otherClass(answer)),
+    el("p", { class: "summary" }, summary(answer), otherClass(answer)),
     ...(answer.probabilities ? [scale(answer), probabilityTable(answer), ...predictionSet(answer)] : findings(answer)),
     details(answer),
   );
@@ -47,6 +46,15 @@ export function showProblem(name, problem, retry) {
 
 export function hideProblem() {
   byId("problem").hidden = true;
+}
+
+/** Outside the zone a decision is indeterminate only where the heads of a gate disagree, which the reason says. */
+function summary(answer) {
+  const { target_sensitivity: sensitivity, zone: [low, high] } = answer.operating_point;
+  const probability = answer.covid19_probability;
+  const outside = probability < low || probability >= high;
+  if (answer.decision === "indeterminate" && outside) return sentence(answer.reason);
+  return DECISIONS[answer.decision].text(operatingPoint(sensitivity));
 }
 
 /** An image can be positive although another class is more probable than Covid-19. */
