@@ -22,6 +22,7 @@ from tests.registry.builders import STUDY, changed, make_bundle, preprocessing
 SIZE = 32
 CELLS = 4
 IMAGES = 40
+BRIGHTER, DARKER = 5, 6
 Fill = Callable[[Path, str], Bundle]
 
 
@@ -39,8 +40,8 @@ def image_png(seed: int = 0, size: int = 200) -> bytes:
 def graph(seed: int = 0, views: Sequence[View] = (), gate: bool = False) -> bytes:
     """images (B, 32, 32) uint8 → features: means of 8 × 8 pixels (B, 16); logits: one layer of them (B, 7).
 
-    With `views` images are (B, V, 32, 32), features (B, V · 16). With a `gate` its heads disagree on images whose first
-    feature, the brightness of the upper left, is above that of the second.
+    With `views` images are (B, V, 32, 32), features (B, V · 16). With a `gate` its heads disagree on images that are
+    brighter at `BRIGHTER` than at `DARKER`, two cells on either side of the middle.
     """
     features = CELLS**2 * max(1, len(views))
     rng = np.random.default_rng(seed)
@@ -62,11 +63,10 @@ def graph(seed: int = 0, views: Sequence[View] = (), gate: bool = False) -> byte
         helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features]),
     ]
     if gate:
-        weights |= {name: np.array([place], np.int64) for place, name in enumerate(("first", "second"))}
-        nodes += [
-            helper.make_node("Gather", ["features", name], [f"at_{name}"], axis=1) for name in ("first", "second")
-        ]
-        nodes.append(helper.make_node("Greater", ["at_first", "at_second"], ["disagreement"]))
+        for name, place in (("brighter", BRIGHTER), ("darker", DARKER)):
+            weights[name] = np.array([place], np.int64)
+            nodes.append(helper.make_node("Gather", ["features", name], [f"at_{name}"], axis=1))
+        nodes.append(helper.make_node("Greater", ["at_brighter", "at_darker"], ["disagreement"]))
         outputs.append(helper.make_tensor_value_info("disagreement", TensorProto.BOOL, ["batch", 1]))
     made = helper.make_graph(
         nodes,
