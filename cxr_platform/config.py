@@ -244,8 +244,8 @@ class RobustConfig(Settings):
     contrast: bool = False
     """Train on contrast images too, as any class but Covid19."""
     appearance: Literal["none", "mixed"] = "none"
-    """Also train on lungs whose sharpness is mixed with that of images of any origin, the tested ones too (not with
-    their classes), with painted markers and borders. For the view `lungs`."""
+    """Also train on lungs whose sharpness is mixed with that of other images that are trained on, of any origin, with
+    painted markers and borders. For the view `lungs`, and in `cxr benchmark robust` alone."""
     origin_penalty: Annotated[float, Range(ge=0)] = 0.0
     """Penalty on differences between the mean scores of one class at several origins."""
     coral: Annotated[float, Range(ge=0)] = 0.0
@@ -256,7 +256,8 @@ class RobustConfig(Settings):
     """Fit to all images, to subsets with equally many of each class at each origin (DFR), or to origins with both
     Covid19 and other images."""
     gate: bool = False
-    """Score Covid19 by the lower of two heads: that of all images, and one of origins that have both sides."""
+    """Score Covid19 by the lower of two heads: that of all images, and one of origins that have both sides. Where the
+    first names Covid19 and that score would name another class, the answer is indeterminate."""
     shrinkage: Positive = 0.1
     """Quadratic penalty of the weights of standardised features."""
 

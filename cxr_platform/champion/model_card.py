@@ -74,6 +74,7 @@ def model_card(
         bundle=bundle,
         title=TITLES[bundle.strategy],
         point=performance.operating_point,
+        gate=performance.strategy in predictions.indeterminate,
         sets=performance.prediction_sets,
         reported=reported,
         another_won=another_won(performance),

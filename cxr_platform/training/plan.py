@@ -38,7 +38,7 @@ class StudyPlan:
             raise ConfigError(
                 f'Expected appearance = "none" under [robust] of profile {self.profile.name} for the strategy robust.',
                 received=repr(self.profile.robust.appearance),
-                advice="Its images have the looks of images of the tested fold too: only cxr benchmark robust uses it.",
+                advice="A trial does not compute the looks of its images: only cxr benchmark robust uses it.",
             )
 
     @property

@@ -155,6 +155,17 @@ def test_the_decision_rule_is_stated(usual: str) -> None:
     assert rate(performance.operating_point.specificity) in metrics
 
 
+def test_the_decision_rule_has_the_gate_of_a_strategy_that_has_one(usual: str) -> None:
+    parts = champion_inputs(strategy="scratch")
+    gated = replace(parts.predictions, indeterminate={"scratch": parts.predictions.fold == 0})
+    performance = out_of_fold(parts.study, gated, "scratch")
+    bundle = make_bundle("v7", strategy="scratch", study=changed(STUDY, manifest_hash=HASH))
+    card = model_card(bundle, performance, gated, manifest_images(parts.manifest).facts, LIMITS)
+    (rule,) = [line for line in card.splitlines() if line.startswith("- Decision rule")]
+    assert rule.endswith("within the sources of Covid19 does not.")
+    assert "within the sources of Covid19" not in usual
+
+
 def test_gaps_for_the_publisher_are_marked(usual: str) -> None:
     assert usual.count("**OPEN**") == 2
 

@@ -43,8 +43,7 @@ def unseen_origins(scored: Mapping[Pair, PairScores], bootstrap: Bootstrap) -> U
     intervals do not include the variation between hospitals, of which a study has a handful. The lowest of several
     areas is lower in replicates than in the data, so that the interval of the worst may lie below its value.
 
-    `statistics.hospitals` is another measure: there one origin of a pair is left out of training, and the pairs have p
-    values instead of a mean with an interval.
+    `statistics.hospitals` is another measure: there one origin of a pair is left out of training.
     """
     areas, replicates = areas_of(scored, bootstrap)
     each = list(zip(scored, pair_intervals(scored, areas, replicates, bootstrap), strict=True))
