@@ -28,6 +28,7 @@ RESULTS = REPOSITORY / "docs" / "results"
         ("2026-11-28-growth", "2026-11-28-growth*.json"),
         ("2026-11-28-decoding", "2026-11-28-decoding*.json"),
         ("2026-11-28-head", "2026-11-28-head*.json"),
+        ("2026-11-28-robust", "2026-11-28-robust.json"),
     ],
 )
 def test_a_page_is_written_from_the_published_results(name: str, pattern: str) -> None:

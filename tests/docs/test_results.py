@@ -1,14 +1,9 @@
 """Published pages and the README have what the platform writes from the published files."""
 
 import json
-from typing import Any
 
-from cxr_platform.domain.interval import Interval
-from cxr_platform.domain.study import Hardware
 from cxr_platform.evaluation.results_page import read_published, results_page, with_key_figures
-from cxr_platform.evaluation.statistics.unseen_origins import UnseenOrigins
 from cxr_platform.evidence.lung_scores import scores_page
-from pipelines.benchmarks import robust_page
 from pipelines.results import further_pages
 from tests.conftest import REPOSITORY
 
@@ -39,19 +34,3 @@ def test_weights_with_a_collections_masks_are_scored_on_the_other_collection_onl
         scores = json.loads(file.read_text(encoding="utf-8"))["scores"]
         assert {len(score["trained_on"]) for score in scores} == {0, 1, 2}
         assert all(score["images"] not in score["trained_on"] for score in scores)
-
-
-def test_the_page_of_heads_at_unseen_origins_is_written_from_the_published_result() -> None:
-    tree = json.loads((DOCS / "results" / "data" / "2026-11-27-robust.json").read_text(encoding="utf-8"))
-    results = [unseen_result(result) for result in tree["results"]]
-    above, machine = Interval(**tree["above_control"]), Hardware.model_validate_json(json.dumps(tree["hardware"]))
-    page = robust_page.page(tree, results, above, machine, tree["versions"])
-    assert (DOCS / "results" / "2026-11-27-robust.md").read_text(encoding="utf-8") == page
-
-
-def unseen_result(tree: dict[str, Any]) -> robust_page.Result:
-    """The result of one setting, of its JSON."""
-    auc = tree["auc"]
-    pairs = tuple((tuple(pair), Interval(**area)) for pair, area in auc["pairs"])
-    areas = UnseenOrigins(Interval(**auc["mean"]), Interval(**auc["worst"]), tuple(auc["worst_pair"]), pairs)
-    return robust_page.Result(tree["name"], tree["settings"], areas, Interval(**tree["difference"]), tree["accuracy"])

@@ -49,6 +49,17 @@ def test_every_setting_is_compared_printed_and_written(
     assert above == pytest.approx(means[0] - means[1])
     assert benchmark.main(["page", str(file), "--out", str(tmp_path / "robust.md")]) == 0
     assert f"**{7 + len(settings)} settings were looked at**" in (tmp_path / "robust.md").read_text()
+    assert benchmark.main(["page", str(file), str(file), "--out", str(tmp_path / "robust.md")]) == 0  # one file
+    other = tmp_path / "other.json"
+    other.write_bytes(file.read_bytes())
+    capsys.readouterr()
+    assert benchmark.main(["page", str(file), str(other), "--out", str(tmp_path / "two.md")]) == 2
+    assert "robust.json alone" in capsys.readouterr().err
+    for result in tree["results"]:
+        del result["accuracy_change"]
+    other.write_text(json.dumps(tree))
+    assert benchmark.main(["page", str(other), "--out", str(tmp_path / "two.md")]) == 2
+    assert "Expected a complete result of this version" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
