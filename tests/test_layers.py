@@ -42,6 +42,7 @@ GROUND_MAY_IMPORT: dict[str, set[str]] = {
 
 CORE = [
     "domain/strategies.py",
+    "domain/gate.py",
     "models/*.py",
     *(f"training/{name}.py" for name in ("trial", "step", "inputs", "step_tensorflow", "step_jax")),
 ]
@@ -52,6 +53,7 @@ CORE_OF_OURS = (
     "cxr_platform.errors",
     "cxr_platform.config",
     "cxr_platform.domain.strategies",
+    "cxr_platform.domain.gate",
     "cxr_platform.validation",
     "cxr_platform.models.",
     "cxr_platform.training.inputs",

@@ -160,8 +160,8 @@ def test_the_decision_rule_has_the_gate_of_a_strategy_that_has_one(usual: str) -
     gated = replace(parts.predictions, indeterminate={"scratch": parts.predictions.fold == 0})
     performance = out_of_fold(parts.study, gated, "scratch")
     bundle = make_bundle("v7", strategy="scratch", study=changed(STUDY, manifest_hash=HASH))
-    card = model_card(bundle, performance, gated, manifest_images(parts.manifest).facts, LIMITS)
-    (rule,) = [line for line in card.splitlines() if line.startswith("- Decision rule")]
+    made_card = model_card(bundle, performance, gated, manifest_images(parts.manifest).facts, LIMITS)
+    (rule,) = [line for line in made_card.splitlines() if line.startswith("- Decision rule")]
     assert rule.endswith("within the sources of Covid19 does not.")
     assert "within the sources of Covid19" not in usual
 
