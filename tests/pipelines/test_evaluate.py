@@ -1,17 +1,21 @@
 """The verb on a study of drawn images: a folder of other images, its predictions, its figures, its exit code."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from cxr_platform.config import load_profile
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
+from cxr_platform.storage.mirror import local_copy
 from pipelines import evaluate as verb
 from tests.manifest.builders import fill_cache
 from tests.pipelines.small_study import draw
+from tests.storage.object_store import folder
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,21 @@ def test_folders_in_several_places_are_one_evaluation(
     assert set(pd.read_csv(out / "shares.csv")["Source"]) == {"ohio", "silicosis"}
     assert "No AUC of Covid19: none of the images are of Covid19." in output
     assert not (out / "pairs.csv").exists()
+
+
+@pytest.mark.ray
+def test_images_in_an_object_store_are_scored(
+    store: dict[str, str], work: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray.shutdown()  # the workers of an instance that another test has left do not know the store
+    with local_copy(folder("unseen")) as copy:
+        shutil.copytree(elsewhere, copy)
+    named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest"), "--out", str(tmp_path / "out")]
+    uri = "s3://images/unseen"
+    assert verb.main([*named, "--data", f"{uri}/spain", f"{uri}/silicosis", "--outside", "silicosis"]) == 0
+    assert set(pd.read_csv(tmp_path / "out" / "shares.csv")["Source"]) == {"spain", "silicosis"}
+    assert verb.main([*named, "--data", f"{uri}/silicosis", "--unlabelled"]) == 0
+    assert "predictions only, no figures" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
