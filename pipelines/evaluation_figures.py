@@ -1,6 +1,6 @@
 """Figures of `cxr evaluate`: rates of each source, answers by class, images of other diseases, and pairs of sources."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from cxr_platform.evaluation.external_tables import (
     pairs_table,
     shares_table,
 )
+from cxr_platform.evaluation.findings import OutsideFinding
 from cxr_platform.evaluation.formatting import joined
 from cxr_platform.evaluation.sections.external import external_table
 from cxr_platform.evaluation.sections.outside import answers_table, findings_table, sentence, strategies_table
@@ -20,7 +21,7 @@ from cxr_platform.evaluation.statistics.class_answers import class_answers
 from cxr_platform.evaluation.statistics.external import external_findings
 from cxr_platform.evaluation.statistics.external_pairs import external_pairs
 from cxr_platform.evaluation.statistics.outside import outside_findings
-from cxr_platform.evaluation.table import to_csv, to_markdown
+from cxr_platform.evaluation.table import Table, to_csv, to_markdown
 from cxr_platform.labels import POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -59,34 +60,41 @@ def _origins_of_study(frame: "pd.DataFrame", workspace: "OpenStudy", origins: Ma
 
 def _write_rates(out: Path, frame: "pd.DataFrame", workspace: "OpenStudy", *, synthetic: bool) -> None:
     """Write and print rates, answers by class, and answers for images of none of the seven classes."""
-    winner, strategies, seed = workspace.winner, _winner_first(workspace), study_seed(workspace.study)
     labelled, without_class = frame[frame["label"].notna()], frame[frame["finding"].notna()]
-    rates = external_findings(labelled, workspace.predictions, strategies, seed)
+    strategies, seed = _winner_first(workspace), study_seed(workspace.study)
     answers = class_answers(labelled, workspace.predictions, strategies, seed)
     outside = outside_findings(without_class, workspace.predictions, strategies, seed)
-    whose, tables = f"by the models of {workspace.study.name}", []
-    if rates:
-        of_winner = [rate for rate in rates if rate.strategy == winner]
-        title = f"Unseen images by {winner}, the winner of {workspace.study.name}"
+    tables = []
+    if answers:
+        rates = external_findings(labelled, workspace.predictions, strategies, seed)
+        of_winner = [rate for rate in rates if rate.strategy == workspace.winner]
+        title = f"Unseen images by {workspace.winner}, the winner of {workspace.study.name}"
         print(to_markdown(external_table("figures", title, of_winner, labelled, synthetic=synthetic)))
-        by_winner = [answer for answer in answers if answer.strategy == winner]
-        print(to_markdown(classes_table(by_winner, f"Each class by {winner}", synthetic=synthetic)))
+        by_winner = [answer for answer in answers if answer.strategy == workspace.winner]
+        print(to_markdown(classes_table(by_winner, f"Each class by {workspace.winner}", synthetic=synthetic)))
+        whose = f"by the models of {workspace.study.name}"
         table = external_table("figures", f"Unseen images {whose}", rates, labelled, synthetic=synthetic)
         (out / FIGURES_CSV).write_text(to_csv(table), encoding="utf-8")
         tables += [table, classes_table(answers, f"Each class {whose}", synthetic=synthetic)]
     if outside:
-        sources = [found for found in outside if found.strategy == winner and found.whole]
-        parts = [found for found in outside if found.strategy == winner and not found.whole]
-        by_winner_tables = [answers_table(sources, synthetic)]
-        if parts:
-            by_winner_tables.append(findings_table(parts, synthetic))
+        by_winner_tables = _outside_tables(
+            [found for found in outside if found.strategy == workspace.winner], synthetic
+        )
         print("\n".join(map(to_markdown, by_winner_tables)))
-        print("\n".join(f"{sentence(found)}." for found in sources), end="\n\n")
+        for found in outside:
+            if found.strategy == workspace.winner and found.whole:
+                print(f"{sentence(found)}.\n")
         tables += [*by_winner_tables, strategies_table([found for found in outside if found.whole], synthetic)]
-    shares = shares_table(answers, outside, synthetic=synthetic)
-    (out / SHARES_CSV).write_text(to_csv(shares), encoding="utf-8")
+    (out / SHARES_CSV).write_text(to_csv(shares_table(answers, outside, synthetic=synthetic)), encoding="utf-8")
     (out / FIGURES_MD).write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
     print(f"All strategies: {out / FIGURES_MD}; the share called each class: {out / SHARES_CSV}")
+
+
+def _outside_tables(of_winner: Sequence[OutsideFinding], synthetic: bool) -> list[Table]:
+    """Return what the sources are called, and what their findings are where there are several."""
+    parts = [found for found in of_winner if not found.whole]
+    tables = [answers_table([found for found in of_winner if found.whole], synthetic)]
+    return [*tables, findings_table(parts, synthetic)] if parts else tables
 
 
 def _write_pairs(

@@ -89,7 +89,7 @@ def _rows_of_pairs(
 
 def _findings(images: pd.DataFrame, origin: Array, bootstrap: Bootstrap) -> Array:
     """Return the class of each image (N,), or its finding, with those of few patients in an origin as one."""
-    finding = images["label"].fillna(stated_findings(images)).to_numpy(object)
+    finding = np.array(images["label"].fillna(stated_findings(images)), dtype=object)  # a copy, which is changed
     without_class = images["label"].isna().to_numpy()
     for name in set(origin[without_class]):
         here = without_class & (origin == name)
