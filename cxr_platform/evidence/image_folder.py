@@ -84,7 +84,7 @@ def read_image_folder(
     profile = replace(profile, intake=intake)
     inventory = _external_candidates(data, profile.intake.selection, outside, unlabelled)
     selection, pixels = _select(inventory, profile, work, progress)
-    overlap = images_of_study(selection, pixels, manifest, progress)
+    overlap = images_of_study(selection, pixels, manifest, inventory.origins, progress)
     kept = [row for row in range(len(selection.images)) if row not in overlap]
     excluded = {item.source_path: item.refusal for item in selection.excluded}
     excluded |= {selection.images[row].candidate.source_path: refusal for row, refusal in overlap.items()}

@@ -1,6 +1,7 @@
 """Overlap of a folder with a study: the same file or pixels, near and changed copies, images of the same patients."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from cxr_platform.intake.keypoints import find_keypoints
 from cxr_platform.intake.letterbox import without_padding
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.grouping import StoredKeypoints, first_of_each
+from cxr_platform.manifest.patient_ids import patient_salt, pseudonym
 from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.manifest.schema import PIXELS, pixels_to_numpy
 from cxr_platform.manifest.selection import Selection
@@ -25,13 +27,18 @@ ROWS_PER_STEP = 128
 
 
 def images_of_study(
-    selection: Selection, pixels: PixelReader, manifest: Manifest, progress: Progress | None = None
+    selection: Selection,
+    pixels: PixelReader,
+    manifest: Manifest,
+    origins: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> dict[int, Refusal]:
     """Return position in `selection.images` → reason for every image that overlaps with the study.
 
-    `pixels` reads the folder's images. Copies are sought as for the manifest. An image excludes its whole group
-    (`manifest.grouping`), because the networks were trained on the patient. External and outside images of the manifest
-    are not part of the study.
+    `pixels` reads the folder's images, `origins` has the origins of its sources that have one stated: a patient's key
+    in a table or folder means the same patient in all sources of one origin. Copies are sought as for the manifest. An
+    image excludes its whole group (`manifest.grouping`), because the networks were trained on the patient. External and
+    outside images of the manifest are not part of the study.
     """
     images, config = selection.images, manifest.info.config.selection
     refusals: dict[int, Refusal] = {}
@@ -43,9 +50,11 @@ def images_of_study(
         }
     copies = near_copies(images, pixels, manifest, config.near_duplicate_distance)
     refusals |= {row: Refusal(IN_STUDY, f"a copy of {path} of the study") for row, path in copies.items()}
-    known = _known(manifest)
-    for row, (image, patient) in enumerate(zip(selection.images, selection.patients, strict=True)):
-        refusal = _same(image, patient, known)
+    known, of_origin = _known(manifest), _sources_by_origin(manifest)
+    for row, (image, patient) in enumerate(zip(images, selection.patients, strict=True)):
+        origin = (origins or {}).get(image.candidate.source)
+        patients = _patient_in(image, patient, of_origin.get(origin or "", ()))
+        refusal = _same(image, patients, known)
         if refusal is not None:
             refusals[row] = refusal
     first = {
@@ -143,9 +152,25 @@ def _known(manifest: Manifest) -> dict[str, set[str]]:
     return {name: set(study[name].dropna()) for name in (*HASHES, "patient_id")}
 
 
-def _same(image: SelectedImage, patient: str | None, known: Mapping[str, set[str]]) -> Refusal | None:
+def _sources_by_origin(manifest: Manifest) -> dict[str, set[str]]:
+    """Return the sources of each origin that is stated."""
+    sources: defaultdict[str, set[str]] = defaultdict(set)
+    for source, origin in manifest.info.origins.items():
+        sources[origin].add(source)
+    return dict(sources)
+
+
+def _patient_in(image: SelectedImage, patient: str | None, sources: Collection[str]) -> set[str]:
+    """Return the pseudonyms that the patient of an image has here and in further `sources`; empty without a patient."""
+    if patient is None:
+        return set()
+    elsewhere = {pseudonym(patient_salt(), source, image.candidate.patient) for source in sources}
+    return {patient, *(name for name in elsewhere if name)}
+
+
+def _same(image: SelectedImage, patients: set[str], known: Mapping[str, set[str]]) -> Refusal | None:
     if image.facts.file_sha256 in known["file_sha256"] or image.facts.pixel_sha256 in known["pixel_sha256"]:
         return Refusal(IN_STUDY, "an image of the study, which its networks were trained on")
-    if patient in known["patient_id"]:
+    if not patients.isdisjoint(known["patient_id"]):
         return Refusal(IN_STUDY, "of a patient of the study")
     return None

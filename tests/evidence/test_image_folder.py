@@ -168,12 +168,12 @@ def test_a_sources_toml_names_images_of_another_disease_and_origins(new_images: 
     assert folder.origins == {"own": "Ohio"}
 
 
-def write_table(folder: Path, findings: tuple[str, ...]) -> Path:
-    """NIH's layout with one image of each of the findings."""
+def write_table(folder: Path, findings: tuple[str, ...], first: int = 540) -> Path:
+    """NIH's layout with one image of each of the findings, of a patient each."""
     lines = ["Image Index,Finding Labels,Patient ID,View Position"]
     for number, finding in enumerate(findings):
-        save(image(540 + number), folder / "images" / f"{number}.png")
-        lines.append(f"{number}.png,{finding},{number},PA")
+        save(image(first + number), folder / "images" / f"{number}.png")
+        lines.append(f"{number}.png,{finding},{number + 1},PA")
     (folder / "Data_Entry_2017.csv").write_text("\n".join(lines))
     return folder
 
@@ -210,3 +210,16 @@ def test_images_are_of_no_known_class_or_of_none_of_the_seven(new_images: Path, 
         read_image_folder(
             new_images, manifest, profile(), new_images, NoProgress(), outside=("hospital",), unlabelled=True
         )
+
+
+def test_patients_of_the_study_are_known_in_other_sources_of_their_origin(tmp_path: Path) -> None:
+    data, destination = write_collection(tmp_path / "data"), tmp_path / "manifest"
+    write_table(data / "nih", ("Edema", "Fibrosis"))
+    fill_cache(data, destination, profile())
+    manifest = build_manifest(data, destination, profile())
+    later = write_table(tmp_path / "later", ("Edema", "Mass", "Emphysema"), first=560)
+    folder = read(later, manifest)
+    assert list(stated(folder)) == ["later/images/2.png"]
+    assert folder.reasons == {IN_STUDY: 2}
+    (later / "sources.toml").write_text('[sources.other]\npath = "."\norigin = "Ohio"')
+    assert len(read(later, manifest).images.facts) == 3
