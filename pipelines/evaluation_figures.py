@@ -1,6 +1,7 @@
 """Figures of `cxr evaluate`: rates of each source, answers by class, images of other diseases, and pairs of sources."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from cxr_platform.evaluation.external_tables import (
     pairs_table,
     shares_table,
 )
-from cxr_platform.evaluation.findings import OutsideFinding
+from cxr_platform.evaluation.findings import SMALL, OutsideFinding
 from cxr_platform.evaluation.formatting import joined
 from cxr_platform.evaluation.sections.external import external_table
 from cxr_platform.evaluation.sections.outside import answers_table, findings_table, sentence, strategies_table
@@ -91,10 +92,11 @@ def _write_rates(out: Path, frame: "pd.DataFrame", workspace: "OpenStudy", *, sy
 
 
 def _outside_tables(of_winner: Sequence[OutsideFinding], synthetic: bool) -> list[Table]:
-    """Return what the sources are called, and what their findings are where there are several."""
-    parts = [found for found in of_winner if not found.whole]
+    """Return what the sources are called, and where there are several findings those of enough patients."""
+    parts = [found for found in of_winner if not found.whole and not found.small]
     tables = [answers_table([found for found in of_winner if found.whole], synthetic)]
-    return [*tables, findings_table(parts, synthetic)] if parts else tables
+    note = f"Findings of fewer than {SMALL} patients are left out; {SHARES_CSV} has the most frequent of them."
+    return [*tables, replace(findings_table(parts, synthetic), note=note)] if parts else tables
 
 
 def _write_pairs(

@@ -17,10 +17,10 @@ CLASSES_NOTE = (
 PAIRS_NOTE = (
     f"AUC of {POSITIVE_CLASS} with its 95 % confidence interval by bootstrap over patients; images are ranked by the "
     "mean probability of the folds' networks, which were trained on none of them. 0.5 is chance; below it the other "
-    f"images are ranked higher than {POSITIVE_CLASS}, as a network does that goes by the source. For mean and worst "
-    f"count the pairs of two sources with {SMALL} patients or more on both sides, or all of two sources if none has as "
-    "many. An image of which the patient is not known is one patient. Intervals do not include the variation between "
-    "hospitals or training runs."
+    f"images are ranked higher than {POSITIVE_CLASS}, as a network does that goes by the source. Sources of one origin "
+    f"are one, under its name. Patients: of the side with fewer; an image of which the patient is not known is one. "
+    f"For mean and worst count the pairs of two sources with {SMALL} patients or more on both sides, or all of two "
+    "sources if none has as many. Intervals do not include the variation between hospitals or training runs."
 )
 PAIR_HEADERS = (f"{POSITIVE_CLASS} of", "Other images of", "Their class or finding")
 
@@ -64,15 +64,15 @@ def pairs_table(found: Sequence[ExternalPairs], title: str, *, synthetic: bool) 
     rows = [
         Row(
             (pair.positive, pair.negative, pair.finding),
-            (pair.images, pair.others, _counts(pair, first), *(pairs[row].auc for pairs in (f.pairs for f in found))),
+            (pair.images, pair.others, pair.groups, _counts(pair, first), *(f.pairs[row].auc for f in found)),
             "small" * pair.small,
         )
         for row, pair in enumerate(first.pairs)
     ]
     if first.counted:
         number = count(len(first.counted), "pair", "pairs")
-        rows.append(Row(("mean", "", ""), (None, None, number, *(f.mean for f in found)), "total"))
-    columns = (POSITIVE_CLASS, "other images", "counts", *(f"AUC, {f.strategy}" for f in found))
+        rows.append(Row(("mean", "", ""), (None, None, None, number, *(f.mean for f in found)), "total"))
+    columns = (POSITIVE_CLASS, "other images", "patients", "counts", *(f"AUC, {f.strategy}" for f in found))
     return Table("pairs", title, PAIR_HEADERS, columns, tuple(rows), PAIRS_NOTE, synthetic)
 
 
@@ -86,7 +86,7 @@ def pair_rows_table(found: Sequence[ExternalPairs], *, synthetic: bool) -> Table
         for f in found
         for pair in f.pairs
     ]
-    columns = (POSITIVE_CLASS, "other images", "patients of the smaller side", "counts", "AUC", "p of an AUC below 0.5")
+    columns = (POSITIVE_CLASS, "other images", "patients", "counts", "AUC", "p of an AUC below 0.5")
     title = "Pairs of sources by strategy"
     return Table("pairs", title, ("Strategy", *PAIR_HEADERS), columns, tuple(rows), PAIRS_NOTE, synthetic)
 

@@ -72,6 +72,22 @@ def test_images_of_another_disease_alone_have_shares_and_no_pairs(
     assert "SYNTHETIC IMAGES" in (tmp_path / FIGURES_MD).read_text()
 
 
+def test_findings_of_few_patients_are_in_no_table_but_in_the_shares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [
+        images(None, ["Covid19"] * count, STRATEGY, source="shenzhen", finding=finding).assign(
+            image_id=lambda frame, finding=finding: finding + frame["image_id"]
+        )
+        for finding, count in (("tuberculosis", 24), ("SARS", 3))
+    ]
+    write_figures(tmp_path, pd.concat(frames), workspace(STRATEGY), {}, synthetic=False)
+    output = capsys.readouterr().out
+    assert "| shenzhen | tuberculosis | 24 |" in output
+    assert "SARS" not in output
+    assert set(pd.read_csv(tmp_path / SHARES_CSV)["Class or finding"]) == {"all findings", "tuberculosis", "SARS"}
+
+
 def test_images_of_covid19_alone_have_no_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = images("Covid19", COVID, STRATEGY, source="spain")
     write_figures(tmp_path, frame, workspace(STRATEGY), {}, synthetic=False)
@@ -83,4 +99,4 @@ def test_sources_of_an_origin_of_the_study_are_named(tmp_path: Path, capsys: pyt
     write_figures(tmp_path, unseen(STRATEGY), workspace(STRATEGY), {"ohio": "west"}, synthetic=False)
     output = capsys.readouterr().out
     assert "Not of another hospital: the study was trained on other images of west." in output
-    assert "|  | west | Normal | 25 | 25 | yes |" in output
+    assert "|  | west | Normal | 25 | 25 | 25 | yes |" in output
