@@ -131,7 +131,7 @@ def test_a_result_on_which_the_heads_of_a_gate_disagree_says_so(page: Page, serv
     data = server.set_result(image_png(11), disagreement=True, Normal=0.9, Covid19=0.02)
     page.dispatch_files("drop", [("image.png", data)])
     assert page.text("#decision") == "Indeterminate"
-    assert page.text(".result .summary").startswith("The two heads of the model disagree on Covid-19")
+    assert page.text(".result .summary").replace("\u2011", "-") == "The two heads of the model disagree on Covid-19."
 
 
 def test_a_positive_image_names_a_class_that_is_more_probable_than_covid19(page: Page, server: PageServer) -> None:

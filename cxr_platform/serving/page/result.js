@@ -48,12 +48,12 @@ export function hideProblem() {
   byId("problem").hidden = true;
 }
 
-/** Outside the zone a decision is indeterminate only where the heads of a gate disagree, which the reason says. */
+/** Outside the zone a decision is indeterminate only where the heads of a gate disagree. */
 function summary(answer) {
   const { target_sensitivity: sensitivity, zone: [low, high] } = answer.operating_point;
   const probability = answer.covid19_probability;
   const outside = probability < low || probability >= high;
-  if (answer.decision === "indeterminate" && outside) return sentence(answer.reason);
+  if (answer.decision === "indeterminate" && outside) return "The two heads of the model disagree on Covid\u201119.";
   return DECISIONS[answer.decision].text(operatingPoint(sensitivity));
 }
 
