@@ -129,7 +129,9 @@ def _probabilities(upper: keras.Model, features: ViewFeatures, rows: Array) -> A
 
 
 def _flat(features: ViewFeatures, rows: Array) -> Array:
-    return features.values[rows].reshape(len(rows), -1).astype("float32")
+    """Return (len(rows), V · F): the features of the views side by side. A champion's rows to test are none."""
+    _, views, width = features.values.shape
+    return features.values[rows].reshape(len(rows), views * width).astype("float32")
 
 
 def indeterminate_images(network: Network, images: Array) -> Array | None:

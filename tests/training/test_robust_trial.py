@@ -138,8 +138,9 @@ def test_a_study_with_robust_stores_its_trials_like_any_others(tmp_path: Path) -
     assert trial.accuracy > 0.5  # the grey level gives the class away
 
 
-def test_a_champion_is_fitted_to_all_images_and_keeps_the_whole_network(tmp_path: Path) -> None:
-    study, key = robust_study(tmp_path), TrialKey("robust", NO_FOLD)
+@pytest.mark.parametrize("gate", [False, True])
+def test_a_champion_is_fitted_to_all_images_and_keeps_the_whole_network(tmp_path: Path, gate: bool) -> None:
+    study, key = robust_study(tmp_path, gate=gate), TrialKey("robust", NO_FOLD)
     activations = engine_local.compute_activations(study, (VIEWS,), StudyProgress())
     bench, inputs = study.workbench(Share(1.0, 0.0)), inputs_of(study, key, activations)
     record = execute_trial(study, bench, key, inputs, Share(1.0, 0.0), lambda _: None)
