@@ -101,7 +101,7 @@ def render(inputs: ReportInputs, results: HospitalResults) -> Section:
     )
 
 
-def _mean_auc(ranked: RankedPairs | None) -> Interval:
+def _mean_auc(ranked: RankedPairs[HospitalPair] | None) -> Interval:
     return UNDEFINED if ranked is None else percentile_interval(*ranked.mean(), ratio=True)
 
 

@@ -5,7 +5,7 @@ origin are one side.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from cxr_platform.evaluation.findings import SMALL, ExternalPair
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
 from cxr_platform.evaluation.statistics.external import ensemble_probabilities
-from cxr_platform.evaluation.statistics.hospitals import SCORE, with_corrected_p
+from cxr_platform.evaluation.statistics.hospitals import SCORE, RankedPairs, with_corrected_p
 from cxr_platform.evaluation.statistics.outside import stated_findings
 from cxr_platform.evaluation.statistics.unseen_origins import PairScores, areas_of, pair_intervals
 from cxr_platform.labels import POSITIVE_CLASS
@@ -59,14 +59,26 @@ def external_pairs(
     rows_of = _rows_of_pairs(images, origin_of, bootstrap)
     if not rows_of:
         return []
-    found = {name: _ranked(name, scored, rows_of, bootstrap) for name, scored in by_strategy.items()}
-    reference = found[compared_with][1]
-    return [
-        replace(pairs, difference=_difference(pairs.mean, drawn, found[compared_with][0].mean, reference))
-        if name != compared_with
-        else pairs
-        for name, (pairs, drawn) in found.items()
-    ]
+    ranked = {name: _ranked(name, scored, rows_of, bootstrap) for name, scored in by_strategy.items()}
+    counted = _counted(ranked[compared_with].pairs)  # the same for all strategies
+    found = []
+    for name, each in ranked.items():
+        mean, difference = Interval(None, ratio=True), Interval(None, ratio=True, signed=True)
+        if any(counted):
+            value, drawn = each.mean(counted)
+            mean = percentile_interval(value, drawn, ratio=True)
+            if name != compared_with:
+                reference, of_reference = ranked[compared_with].mean(counted)
+                difference = percentile_interval(value - reference, drawn - of_reference, ratio=True, signed=True)
+        of_mean = tuple(pair for pair, counts in zip(each.pairs, counted, strict=True) if counts)
+        found.append(ExternalPairs(name, each.pairs, of_mean, mean, difference))
+    return found
+
+
+def _counted(pairs: Sequence[ExternalPair]) -> list[bool]:
+    """Return for each pair if it counts for the mean, as `ExternalPairs` describes."""
+    large = [not (pair.within or pair.small) for pair in pairs]
+    return large if any(large) else [not pair.within for pair in pairs]
 
 
 def _rows_of_pairs(
@@ -102,8 +114,8 @@ def _findings(images: pd.DataFrame, origin: Array, bootstrap: Bootstrap) -> Arra
 
 def _ranked(
     strategy: str, scored: pd.DataFrame, rows_of: Mapping[Key, tuple[Array, Array]], bootstrap: Bootstrap
-) -> tuple[ExternalPairs, Array]:
-    """Return the pairs of a strategy, and the replicates (R,) of their mean."""
+) -> RankedPairs[ExternalPair]:
+    """Return the pairs of a strategy with the replicates of their areas."""
     score = scored[SCORE].to_numpy(float)
     sides = {key: (np.concatenate(both), len(both[0])) for key, both in rows_of.items()}
     scores = {key: PairScores(rows, score[rows], np.arange(len(rows)) < n) for key, (rows, n) in sides.items()}
@@ -123,17 +135,4 @@ def _ranked(
             for key, auc in zip(scores, pair_intervals(scores, areas, replicates, bootstrap), strict=True)
         ]
     )
-    across = [column for column, pair in enumerate(pairs) if not pair.within]
-    columns = [column for column in across if not pairs[column].small] or across
-    drawn, mean = np.empty(0), Interval(None, ratio=True)
-    if columns:
-        drawn = replicates[:, columns].mean(axis=1)
-        mean = percentile_interval(float(areas[columns].mean()), drawn, ratio=True)
-    counted = tuple(pairs[column] for column in columns)
-    return ExternalPairs(strategy, pairs, counted, mean, Interval(None, ratio=True, signed=True)), drawn
-
-
-def _difference(mean: Interval, drawn: Array, reference: Interval, reference_drawn: Array) -> Interval:
-    if mean.value is None or reference.value is None:
-        return Interval(None, ratio=True, signed=True)
-    return percentile_interval(mean.value - reference.value, drawn - reference_drawn, ratio=True, signed=True)
+    return RankedPairs(pairs, replicates)

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,10 +35,10 @@ class PairRows:
 
 
 @dataclass(frozen=True, eq=False)
-class RankedPairs:
+class RankedPairs(Generic[Ranked]):
     """Pairs of origins with their areas in replicates (R, pairs), all of the same draws of patients."""
 
-    pairs: tuple[HospitalPair, ...]
+    pairs: tuple[Ranked, ...]
     replicates: Array
 
     def mean(self, counted: Sequence[bool] | None = None) -> tuple[float, Array]:
@@ -53,7 +53,7 @@ class RankedPairs:
             return float(values.mean()), np.asarray(np.nansum(drawn, axis=1) / np.isfinite(drawn).sum(axis=1))
 
 
-def ranked_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> RankedPairs | None:
+def ranked_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> RankedPairs[HospitalPair] | None:
     """Return every pair of origins of which one was left out; `None` without a pair.
 
     `frame` has the columns of the evidence part. `strategy` made its predictions, or a simple classifier if it is

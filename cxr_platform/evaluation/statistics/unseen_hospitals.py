@@ -80,7 +80,7 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(part=rows["fold"]).sort_values(["fold", "image_id"]).reset_index(drop=True)
 
 
-def _mean(ranked: RankedPairs) -> tuple[float, Array]:
+def _mean(ranked: RankedPairs[HospitalPair]) -> tuple[float, Array]:
     """Return the mean area of the pairs that are not small, or of all if all are, and its replicates (R,)."""
     large = [not pair.small for pair in ranked.pairs]
     return ranked.mean(large if any(large) else None)
