@@ -142,8 +142,12 @@ endif
 test-jax: ## run the whole product once on the jax stack
 	@$(MAKE) --no-print-directory STACK=jax test-stack
 
+# What depends on the installed packages, beside every verb: DICOM in all its encodings, and a job of a cluster.
+ON_EACH_STACK = tests/stack tests/intake/test_dicom.py tests/intake/test_dicom_shipped.py \
+                tests/cluster/test_submit_on_a_cluster.py
+
 test-stack: setup
-	$(RUN) pytest -q -p no:cacheprovider tests/stack
+	$(RUN) pytest -q -p no:cacheprovider $(if $(filter jax,$(STACK)),$(ON_EACH_STACK),tests/stack)
 
 # Two processes side by side, one for each of two processors.
 FAST = $(RUN) pytest -q -p no:cacheprovider -m "not ray and not slow"

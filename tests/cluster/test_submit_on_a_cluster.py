@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "0123456789abcdef" * 3,
     "RAY_USAGE_STATS_ENABLED": "0",
-    "KERAS_BACKEND": "tensorflow",
+    "KERAS_BACKEND": "tensorflow" if find_spec("tensorflow") else "jax",
 }
 
 
