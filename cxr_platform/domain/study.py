@@ -181,8 +181,8 @@ class TrialRecord(Record):
     """trial.json of a finished trial.
 
     `identity` is all that the weights depend on; `seed` is that of this fold. `loss_fall` is the fall of the mean
-    training loss from the third to the last quarter of the epochs at full size, 0 with fewer than four. `accuracy` on
-    the test fold, 0 to 1, is `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU,
+    training loss from the third to the last quarter of the epochs at full size, 0 with a single one. `accuracy` on the
+    test fold, 0 to 1, is `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU,
     or several GPUs), and `devices` those that it trained on. `precision` is the type of its numbers; if
     `deterministic`, the same trial gives the same result every time on the same hardware. `mps` states that it shared
     its GPU through NVIDIA's Multi-Process Service. `cache` is what its last attempt used of its node's cache, and

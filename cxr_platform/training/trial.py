@@ -166,14 +166,15 @@ def run_trial(
 
 
 def loss_fall(history: Sequence[Epoch], early: int = 0) -> float:
-    """Return by how much the mean training loss fell from the third to the last quarter; 0 with fewer than 4 epochs.
+    """Return by how much the mean training loss fell from the third to the last quarter; 0 with a single epoch.
 
-    The `early` epochs, with smaller images, are left out: the loss also changes with the size.
+    Of fewer than eight epochs it is the last two. The `early` epochs, with smaller images, are left out: the loss also
+    changes with the size.
     """
     losses = [epoch.loss for epoch in history[early:]]
-    quarter = len(losses) // 4
-    if not quarter:
+    if len(losses) < 2:
         return 0.0
+    quarter = max(1, len(losses) // 4)
     return float(np.mean(losses[-2 * quarter : -quarter]) - np.mean(losses[-quarter:]))
 
 

@@ -68,7 +68,8 @@ def test_the_fall_of_the_loss_compares_the_last_two_quarters() -> None:
         return [Epoch(i + 1, len(losses), loss, 0.5, 0.1, 1.0) for i, loss in enumerate(losses)]
 
     assert loss_fall(history(3, 3, 2, 2, 1.5, 1.3, 1.1, 1.1)) == pytest.approx(0.3)
-    assert loss_fall(history(3, 2, 1)) == 0
+    assert loss_fall(history(3, 2.5, 1)) == 1.5
+    assert loss_fall(history(3)) == 0
     assert loss_fall(history(9, 9, 9, 9, 2, 2, 2, 2), early=4) == 0, "the loss of larger images may be lower"
 
 
