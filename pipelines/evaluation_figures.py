@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.evaluation.external_tables import (
     classes_table,
     pair_rows_table,
     pairs_sentence,
     pairs_table,
     shares_table,
+    shown_pairs,
 )
 from cxr_platform.evaluation.findings import SMALL, OutsideFinding
 from cxr_platform.evaluation.formatting import joined
@@ -110,7 +110,7 @@ def _write_pairs(
         print(f"No AUC of {POSITIVE_CLASS}: {'all' if of_covid else 'none'} of the images are of {POSITIVE_CLASS}.")
         return
     title = f"AUC of {POSITIVE_CLASS} for pairs of sources by the models of {name}"
-    shown = [pairs for pairs in found if pairs.strategy in (winner, ROBUST)]
+    shown = shown_pairs(found, winner)
     print(to_markdown(pairs_table(shown, title, synthetic=synthetic)))
     print("\n".join(map(pairs_sentence, shown)), end="\n\n")
     (out / PAIRS_CSV).write_text(to_csv(pair_rows_table(found, synthetic=synthetic)), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Tables and sentences of `cxr evaluate` on images that were not trained on: answers by class, and pairs of sources."""
+"""Tables and sentences on images that were not trained on: answers by class, and pairs of sources."""
 
 from collections.abc import Sequence
 
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import ROBUST, TITLES
 from cxr_platform.evaluation.finding_clauses import external_pair_text, worst_pair
 from cxr_platform.evaluation.findings import SMALL, ClassAnswers, ExternalPair, OutsideFinding
 from cxr_platform.evaluation.formatting import count, text
@@ -58,6 +58,11 @@ def shares_table(answers: Sequence[ClassAnswers], outside: Sequence[OutsideFindi
     return Table("shares", "Share called each class", headers, columns, tuple(rows), CLASSES_NOTE, synthetic)
 
 
+def shown_pairs(found: Sequence[ExternalPairs], winner: str) -> list[ExternalPairs]:
+    """Return the pairs of the winner and of `robust`, which a reader sees first."""
+    return [pairs for pairs in found if pairs.strategy in (winner, ROBUST)]
+
+
 def pairs_table(found: Sequence[ExternalPairs], title: str, *, synthetic: bool) -> Table:
     """Return a row for each pair with the AUC of each strategy, then the mean of the pairs that count."""
     first = found[0]
@@ -73,11 +78,11 @@ def pairs_table(found: Sequence[ExternalPairs], title: str, *, synthetic: bool) 
         number = count(len(first.counted), "pair", "pairs")
         rows.append(Row(("mean", "", ""), (None, None, None, number, *(f.mean for f in found)), "total"))
     columns = (POSITIVE_CLASS, "other images", "patients", "counts", *(f"AUC, {f.strategy}" for f in found))
-    return Table("pairs", title, PAIR_HEADERS, columns, tuple(rows), PAIRS_NOTE, synthetic)
+    return Table("external-pairs", title, PAIR_HEADERS, columns, tuple(rows), PAIRS_NOTE, synthetic)
 
 
 def pair_rows_table(found: Sequence[ExternalPairs], *, synthetic: bool) -> Table:
-    """Return a row for each strategy and pair, for programs."""
+    """Return a row for each strategy and pair."""
     rows = [
         Row(
             (f.strategy, pair.positive, pair.negative, pair.finding),
@@ -88,7 +93,7 @@ def pair_rows_table(found: Sequence[ExternalPairs], *, synthetic: bool) -> Table
     ]
     columns = (POSITIVE_CLASS, "other images", "patients", "counts", "AUC", "p of an AUC below 0.5")
     title = "Pairs of sources by strategy"
-    return Table("pairs", title, ("Strategy", *PAIR_HEADERS), columns, tuple(rows), PAIRS_NOTE, synthetic)
+    return Table("external-pairs-all", title, ("Strategy", *PAIR_HEADERS), columns, tuple(rows), PAIRS_NOTE, synthetic)
 
 
 def _counts(pair: ExternalPair, found: ExternalPairs) -> str:

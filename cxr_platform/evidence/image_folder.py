@@ -144,7 +144,7 @@ def _select(inventory: Inventory, profile: Profile, work: Path, progress: Progre
     with write_errors(work):
         cache.prune(decoded.values())  # of files that are gone
     pixels = PixelReader(cache, intake.decoding.image_size)
-    selection = select_images(inventory.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder, progress)
+    selection = select_images(inventory, decoded, Overrule(), profile, salt, pixels, cache.folder, progress)
     return selection, pixels
 
 

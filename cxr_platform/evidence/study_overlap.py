@@ -1,6 +1,5 @@
 """Overlap of a folder with a study: the same file or pixels, near and changed copies, images of the same patients."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,7 +11,8 @@ from cxr_platform.intake.keypoints import find_keypoints
 from cxr_platform.intake.letterbox import without_padding
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.grouping import StoredKeypoints, first_of_each
-from cxr_platform.manifest.patient_ids import patient_salt, pseudonym
+from cxr_platform.manifest.patient_ids import key_space, patient_salt
+from cxr_platform.manifest.patients import header_patient, stated_patient
 from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.manifest.schema import PIXELS, pixels_to_numpy
 from cxr_platform.manifest.selection import Selection
@@ -35,10 +35,10 @@ def images_of_study(
 ) -> dict[int, Refusal]:
     """Return position in `selection.images` → reason for every image that overlaps with the study.
 
-    `pixels` reads the folder's images, `origins` has the origins of its sources that have one stated: a patient's key
-    in a table or folder means the same patient in all sources of one origin. Copies are sought as for the manifest. An
-    image excludes its whole group (`manifest.grouping`), because the networks were trained on the patient. External and
-    outside images of the manifest are not part of the study.
+    `pixels` reads the folder's images, `origins` has the origins of its sources that have one stated: sources of one
+    origin share their patients. Copies are sought as for the manifest. An image excludes its whole group
+    (`manifest.grouping`), because the networks were trained on the patient. External and outside images of the manifest
+    are not part of the study.
     """
     images, config = selection.images, manifest.info.config.selection
     refusals: dict[int, Refusal] = {}
@@ -50,11 +50,9 @@ def images_of_study(
         }
     copies = near_copies(images, pixels, manifest, config.near_duplicate_distance)
     refusals |= {row: Refusal(IN_STUDY, f"a copy of {path} of the study") for row, path in copies.items()}
-    known, of_origin = _known(manifest), _sources_by_origin(manifest)
+    known, spaces = _known(manifest), _key_spaces(manifest, images, origins or {})
     for row, (image, patient) in enumerate(zip(images, selection.patients, strict=True)):
-        origin = (origins or {}).get(image.candidate.source)
-        patients = _patient_in(image, patient, of_origin.get(origin or "", ()))
-        refusal = _same(image, patients, known)
+        refusal = _same(image, _patient_in(image, patient, spaces[image.candidate.source]), known)
         if refusal is not None:
             refusals[row] = refusal
     first = {
@@ -152,19 +150,25 @@ def _known(manifest: Manifest) -> dict[str, set[str]]:
     return {name: set(study[name].dropna()) for name in (*HASHES, "patient_id")}
 
 
-def _sources_by_origin(manifest: Manifest) -> dict[str, set[str]]:
-    """Return the sources of each origin that is stated."""
-    sources: defaultdict[str, set[str]] = defaultdict(set)
-    for source, origin in manifest.info.origins.items():
-        sources[origin].add(source)
-    return dict(sources)
+def _key_spaces(manifest: Manifest, images: Sequence[SelectedImage], origins: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return in which key spaces the manifest may have the patients of each source of `images`.
+
+    These are the source itself and its origin there, which only the manifest may state, and all sources of its origin:
+    manifests of older platforms have patients by source.
+    """
+    of_study = manifest.info.origins
+    return {
+        source: {source, key_space(source, of_study), *(s for s in of_study if of_study[s] == origins.get(source))}
+        for source in {image.candidate.source for image in images}
+    }
 
 
-def _patient_in(image: SelectedImage, patient: str | None, sources: Collection[str]) -> set[str]:
-    """Return the pseudonyms that the patient of an image has here and in further `sources`; empty without a patient."""
+def _patient_in(image: SelectedImage, patient: str | None, spaces: Collection[str]) -> set[str]:
+    """Return the hashes that the patient of an image has here and in further key `spaces`; empty without a patient."""
     if patient is None:
         return set()
-    elsewhere = {pseudonym(patient_salt(), source, image.candidate.patient) for source in sources}
+    hashed = stated_patient if image.candidate.patient else header_patient
+    elsewhere = {hashed(image, patient_salt(), space) for space in spaces}
     return {patient, *(name for name in elsewhere if name)}
 
 

@@ -178,7 +178,7 @@ class _Build:
         decoded = decode_new(self.inventory.candidates, cache, task, self.progress, self.address)
         pixels = PixelReader(cache, intake.decoding.image_size)
         selection = select_images(
-            self.inventory.candidates,
+            self.inventory,
             decoded,
             self.lists,
             self.profile,

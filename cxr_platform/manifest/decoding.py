@@ -102,8 +102,9 @@ class DecodeTask:
         except Exception as error:  # one damaged file must not end a build of a hundred thousand
             return Decoded(key, None, "undecodable", f"{type(error).__name__}: {error}")
         pixels[:] = image.pixels
-        patient = header_pseudonym(self.salt, row["source"], image.patient)
-        return Decoded(key, image_facts(image, data, patient), None, "")
+        # Origins are stated beside the images, and may change without them: the cache has what is needed for any.
+        patient, anywhere = (header_pseudonym(self.salt, space, image.patient) for space in (row["source"], ""))
+        return Decoded(key, image_facts(image, data, patient, anywhere), None, "")
 
     def _keypoints(self, record: Decoded, pixels: npt.NDArray[np.uint8]) -> Keypoints | None:
         facts = record.facts if self.config.selection.find_crops else None

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -100,11 +101,20 @@ def input_hashes(inventory: Inventory, overrule: Overrule) -> dict[str, str]:
         [file_key(candidate).size, *(value for name, value in vars(candidate).items() if name != "path")]
         for candidate in inventory.candidates
     )
-    origins = map(list, sorted(inventory.origins.items()))
     return {
-        "files_hash": _hash(chain(files, origins)),
+        "files_hash": _hash(chain(files, _origin_lines(inventory.origins))),
         "overrule_hash": _hash([sorted(overrule.allow), sorted(overrule.deny)]),
     }
+
+
+def _origin_lines(origins: Mapping[str, str]) -> Iterator[list[Any]]:
+    """Yield the origin of each source, and if several have it, that they share their patients.
+
+    The latter makes manifests of older platforms, which split such patients over folds, out of date.
+    """
+    sources = Counter(origins.values())
+    for source, origin in sorted(origins.items()):
+        yield [source, origin, *["shared patients"] * (sources[origin] > 1)]
 
 
 def _hash(lines: Iterable[list[Any]]) -> str:

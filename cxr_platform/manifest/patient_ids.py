@@ -8,6 +8,7 @@ your own set the variable, to the same value wherever you want the same hash.
 import hashlib
 import hmac
 import os
+from collections.abc import Mapping
 
 SALT_VARIABLE = "CXR_PATIENT_SALT"
 PUBLISHED_SALT = "cxr-platform"
@@ -18,17 +19,26 @@ def patient_salt() -> str:
     return os.environ.get(SALT_VARIABLE) or PUBLISHED_SALT
 
 
-def pseudonym(salt: str, source: str, patient: str | None) -> str | None:
-    """Return 32 hex digits for a patient of a source; `None` if the collection names none."""
+def key_space(source: str, origins: Mapping[str, str]) -> str:
+    """Return the name of what equal keys are one patient in: the origin of `source` if it is stated, else the source.
+
+    No source has the name of an origin's key space.
+    """
+    origin = origins.get(source)
+    return source if origin is None else f"origin\0{origin}"
+
+
+def pseudonym(salt: str, space: str, patient: str | None) -> str | None:
+    """Return 32 hex digits for a patient of a `key_space`; `None` if the collection names none."""
     if not patient:
         return None
-    return _hash(salt, source, patient)
+    return _hash(salt, space, patient)
 
 
-def header_pseudonym(salt: str, source: str, patient: str | None) -> str | None:
+def header_pseudonym(salt: str, space: str, patient: str | None) -> str | None:
     """Return `pseudonym` for a patient in a DICOM header; it differs from that of an equal key in a table."""
-    return _hash(salt, source, f"DICOM\0{patient}") if patient else None
+    return _hash(salt, space, f"DICOM\0{patient}") if patient else None
 
 
-def _hash(salt: str, source: str, patient: str) -> str:
-    return hmac.new(salt.encode(), f"{source}\0{patient}".encode(), hashlib.sha256).hexdigest()[:32]
+def _hash(salt: str, space: str, patient: str) -> str:
+    return hmac.new(salt.encode(), f"{space}\0{patient}".encode(), hashlib.sha256).hexdigest()[:32]

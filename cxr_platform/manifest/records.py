@@ -25,7 +25,11 @@ class FileKey(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Measurements of an image. `phash` is 16 hex digits; the rest as in the manifest's schema."""
+    """Measurements of an image. `phash` is 16 hex digits; the rest as in the manifest's schema.
+
+    `patient_id` and `header_key` are salted hashes of the identifier in the DICOM header: within the source, and alike
+    in all sources.
+    """
 
     file_sha256: str
     pixel_sha256: str
@@ -41,6 +45,7 @@ class ImageFacts:
     other_body_part: str | None
     for_processing: bool
     patient_id: str | None
+    header_key: str | None
     sex: str | None
     age: float | None
     quality: QualityMeasures
@@ -116,7 +121,7 @@ def file_key(candidate: Candidate) -> FileKey:
     return FileKey(candidate.source_path, status.st_size, status.st_mtime_ns)
 
 
-def image_facts(image: ChestImage, data: bytes, patient_id: str | None) -> ImageFacts:
+def image_facts(image: ChestImage, data: bytes, patient_id: str | None, header_key: str | None) -> ImageFacts:
     """Return the facts of an image that was decoded from `data`, the bytes of its file."""
     return ImageFacts(
         file_sha256=hashlib.sha256(data).hexdigest(),
@@ -133,6 +138,7 @@ def image_facts(image: ChestImage, data: bytes, patient_id: str | None) -> Image
         other_body_part=image.other_body_part,
         for_processing=image.for_processing,
         patient_id=patient_id,
+        header_key=header_key,
         sex=image.sex,
         age=image.age,
         quality=image.quality,

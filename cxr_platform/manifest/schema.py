@@ -37,7 +37,7 @@ def manifest_schema(image_size: int) -> pa.Schema:
             required("phash", pa.string()),  # 16 hex digits
             pa.field("label", pa.string()),  # null for a contrast and an outside image
             required("finding", pa.string()),  # in the words of the collection
-            pa.field("patient_id", pa.string()),  # salted hash; null where the collection names no patient
+            pa.field("patient_id", pa.string()),  # salted hash, equal in sources of one origin; null if not known
             required("group_id", pa.string()),  # image_id of the group's first image
             pa.field("view", pa.string()),
             pa.field("age", pa.float32()),  # years
@@ -115,7 +115,7 @@ class ImageCounts(Record):
     ignored_columns: dict[str, list[str]] = Field(description="Source → columns of its table that are not understood.")
     known_patients: dict[str, int] = Field(description="Source → images whose patient is known.")
     shared_patients: dict[str, int] = Field(
-        description="Source → images with an identifier that nearly every image of the source has: no patient."
+        description="Source → images with an identifier of nearly all of the source, or of its origin: no patient."
     )
     origins: dict[str, str] = Field(
         description="Source → hospital or publication that its images come from, where that is stated."

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxr_platform.config import Profile
-from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.overrule import Overrule
+from cxr_platform.intake.sources import Inventory
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.exclusions import (
     check_allowed,
@@ -35,7 +35,7 @@ class Selection:
     excluded: list[ExcludedFile]
     shortfalls: list[Shortfall]
     shared_patients: dict[str, int] = field(default_factory=dict)
-    """Source → images with an identifier that nearly every image of the source has, and which is no patient."""
+    """Source → images with an identifier that nearly every image of the source, or of its origin, has: no patient."""
 
     @property
     def header_patients(self) -> int:
@@ -44,7 +44,7 @@ class Selection:
 
 
 def select_images(
-    candidates: Sequence[Candidate],
+    inventory: Inventory,
     decoded: Mapping[str, Decoded],
     overrule: Overrule,
     profile: Profile,
@@ -55,6 +55,7 @@ def select_images(
 ) -> Selection:
     """Decide on every candidate. Images are grouped before they are drawn, so groups do not depend on the draw.
 
+    Of `inventory` the candidates and the origins of their sources count, as sources of one origin share patients.
     `decoded` maps `source_path` to the result of decoding. `scratch` is a local folder for what does not fit into
     memory. Raises `ConfigError` for an image in the allow list that cannot be allowed, `ManifestError` for a file that
     was not decoded, `StorageError` if `scratch` is full.
@@ -63,13 +64,13 @@ def select_images(
     depend on them.
     """
     config = profile.intake.selection
-    images, excluded = judge_files(candidates, decoded, overrule, profile.intake)
+    images, excluded = judge_files(inventory.candidates, decoded, overrule, profile.intake)
     images, conflicts = exclude_conflicts(images)
     check_allowed([*excluded, *conflicts], overrule)
     images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
     contrast, images = _parted(images, lambda image: image.is_contrast)
     outside, images = _parted(images, lambda image: image.is_outside)
-    known = image_patients(images, salt)
+    known = image_patients(images, salt, inventory.origins)
     identifiers = [list(known.patients.values()), list(known.headers.values())]
     copies = CopySearch(pixels, config.near_duplicate_distance, config.find_crops, scratch, progress)
     names = group_images(images, identifiers, copies)
@@ -82,7 +83,7 @@ def select_images(
     for added, place in ((contrast, place_contrast), (outside, place_outside)):
         if not added:
             continue
-        of_all = image_patients([*added, *of_groups], salt)
+        of_all = image_patients([*added, *of_groups], salt, inventory.origins)
         identifiers = [list(of_all.patients.values()), list(of_all.headers.values())]
         names = [groups[image.image_id] for image in of_groups]
         related = related_groups(added, of_groups, names, identifiers, copies)

@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.external_tables import (
@@ -8,6 +9,7 @@ from cxr_platform.evaluation.external_tables import (
     pairs_sentence,
     pairs_table,
     shares_table,
+    shown_pairs,
 )
 from cxr_platform.evaluation.findings import ClassAnswers, ExternalPair, OutsideFinding
 from cxr_platform.evaluation.statistics.external_pairs import ExternalPairs
@@ -59,6 +61,12 @@ def test_pairs_have_a_row_each_and_a_column_for_each_strategy_then_their_mean() 
     assert [row.split(" | ")[6] for row in rows] == ["yes", "yes", "few patients", "one source", "2 pairs"]
     assert rows[-1].startswith("| mean |  |  | – | – | – | 2 pairs | 0.450 (0.400 to 0.500) | 0.700 (0.600 to 0.800)")
     assert "20 patients or more on both sides" in lines[-1]
+
+
+def test_the_winner_and_robust_are_shown_first() -> None:
+    third = replace(FOUND, strategy="off-the-shelf")
+    assert shown_pairs([FOUND, third, OTHER], "scratch") == [FOUND, OTHER]
+    assert shown_pairs([third, FOUND], "off-the-shelf") == [third]
 
 
 def test_programs_get_a_row_for_each_strategy_and_pair() -> None:

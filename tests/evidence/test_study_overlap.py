@@ -12,6 +12,8 @@ from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
+from cxr_platform.manifest.patient_ids import patient_salt
+from cxr_platform.manifest.patients import image_patients
 from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.manifest.selection import Selection
 from cxr_platform.manifest.store import Manifest
@@ -49,6 +51,22 @@ def overlap(
 ) -> dict[int, Refusal]:
     choice = Selection(taken, [None] * len(taken), groups, [], [])
     return images_of_study(choice, PixelReader(cache, 200), manifest)
+
+
+def of_patients(
+    cache: DecodedCache, manifest: Manifest, patients: dict[str, str], origins: dict[str, str]
+) -> list[str]:
+    """Source paths of those of `patients`, path → key of a table, that overlap with the study."""
+    records = store(cache, {path: image(500 + number) for number, path in enumerate(patients)})
+    taken = [
+        SelectedImage(candidate(path, patient=patients[path]), record)
+        for path, record in zip(patients, records, strict=True)
+    ]
+    known = image_patients(taken, patient_salt(), origins).patients
+    choice = Selection(taken, [known[i.image_id] for i in taken], list(known), [], [])
+    refusals = images_of_study(choice, PixelReader(cache, 200), manifest, origins)
+    assert {refusal.detail for refusal in refusals.values()} <= {"of a patient of the study"}
+    return [taken[row].candidate.source_path for row in sorted(refusals)]
 
 
 def test_a_brighter_or_shifted_copy_of_an_image_of_the_study_is_named(cache: DecodedCache, manifest: Manifest) -> None:
@@ -106,3 +124,45 @@ def test_an_image_of_the_study_excludes_its_group(cache: DecodedCache, manifest:
     assert refusals[0].detail == "an image of the study, which its networks were trained on"
     assert refusals[1] == Refusal("in-study", "in one group with h/same.png, which is in the study")
     assert sorted(refusals) == [0, 1]
+
+
+@pytest.fixture(scope="module")
+def by_source(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Four images a class of a patient each, `P00` to `P63`, of the source `keys` of which no origin is stated."""
+    data, destination = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("built") / "manifest"
+    for number, label in enumerate(CLASSES):
+        for i in range(4):
+            save(image(10 * number + i), data / "keys" / label / f"P{number}{i}" / "1.png")
+    fill_cache(data, destination, profile())
+    return build_manifest(data, destination, profile())
+
+
+NEW = {"keys/0.png": "P00", "other/1.png": "P01", "third/2.png": "P02", "other/3.png": "P99"}
+
+
+def test_a_patient_of_a_source_without_an_origin_is_known_under_its_name_only(
+    cache: DecodedCache, by_source: Manifest
+) -> None:
+    assert of_patients(cache, by_source, NEW, {}) == ["keys/0.png"]
+    assert of_patients(cache, by_source, NEW, {"keys": "Ohio", "other": "Ohio"}) == ["keys/0.png"]
+
+
+def test_a_manifest_of_an_older_platform_which_has_patients_by_source_knows_those_of_the_origin_too(
+    cache: DecodedCache, by_source: Manifest
+) -> None:
+    older = replace(by_source, info=by_source.info.model_copy(update={"origins": {"keys": "Ohio"}}))
+    assert of_patients(cache, older, NEW, {"other": "Ohio"}) == ["keys/0.png", "other/1.png"]
+
+
+def test_a_patient_of_a_source_is_known_where_only_the_manifest_states_its_origin(
+    cache: DecodedCache, tmp_path: Path
+) -> None:
+    data, destination = tmp_path / "data", tmp_path / "manifest"
+    for number, label in enumerate(CLASSES):
+        for i in range(4):
+            save(image(10 * number + i), data / "keys" / label / f"P{number}{i}" / "1.png")
+    (data / "sources.toml").write_text('[sources.keys]\npath = "keys"\norigin = "Ohio"\n')
+    fill_cache(data, destination, profile())
+    stated = build_manifest(data, destination, profile())
+    assert of_patients(cache, stated, NEW, {}) == ["keys/0.png"]
+    assert of_patients(cache, stated, NEW, {"other": "Ohio"}) == ["keys/0.png", "other/1.png"]

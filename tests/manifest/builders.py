@@ -99,7 +99,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
 def decoded(source_path: str, pixels: Pixels, row: int = 0, shard: str = "") -> Decoded:
     """The record of an image with these pixels."""
     data = png(pixels)
-    facts = image_facts(read_image(data, profile().intake), data, None)
+    facts = image_facts(read_image(data, profile().intake), data, None, None)
     return Decoded(FileKey(source_path, len(data), 0), facts, None, "", shard, row)
 
 

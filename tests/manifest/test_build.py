@@ -18,6 +18,7 @@ from cxr_platform.manifest.schema import LookedAt
 from cxr_platform.manifest.selection import Selection
 from cxr_platform.manifest.store import Manifest, open_manifest
 from cxr_platform.validation import parse_record
+from tests.intake.files import dicom
 from tests.manifest.builders import PER_CLASS, brighter_copy, candidate, fill_cache, image, profile, refused, save
 from tests.recorded_progress import RecordedProgress
 
@@ -52,6 +53,30 @@ def test_images_of_a_patient_and_copies_of_an_image_are_one_group_in_one_fold(bu
     assert group["cohen/images/a.png"] == group["cohen/images/b.png"]
     assert group[normal + "image-0.png"] == group[normal + "same-pixels.bmp.png"] == group[normal + "brighter.png"]
     assert built.info.groups == {"1": built.info.images - 5, "2": 1, "3": 1}
+
+
+def test_a_patient_in_two_sources_of_one_origin_is_in_one_fold_by_table_and_by_header(tmp_path: Path) -> None:
+    data, destination = tmp_path / "data", tmp_path / "manifest"
+    for number, label in enumerate(CLASSES):
+        for i in range(PER_CLASS):
+            for source in ("first", "second"):
+                pixels = image(100 * number + 10 * i + len(source))
+                save(pixels, data / "keys" / source / label / f"P{number}{i}" / f"{source}.png")
+                file = data / "headers" / source / label / f"{source}-{i}.dcm"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(dicom(image(1000 + 100 * number + 10 * i + len(source)), PatientID=f"H{number}{i}"))
+    names = [f"{kind}/{source}" for kind in ("keys", "headers") for source in ("first", "second")]
+    tables = (f'[sources.{n.replace("/", "-")}]\npath = "{n}"\norigin = "{n.split("/")[0]}"\n' for n in names)
+    (data / "sources.toml").write_text("".join(tables))
+    fill_cache(data, destination, profile())
+    manifest = build_manifest(data, destination, profile())
+
+    rows = manifest.table(["source", "patient_id", "group_id", "fold_grouped"]).to_pandas()
+    assert len(rows) == 4 * PER_CLASS * len(CLASSES)
+    by_patient = rows.groupby("patient_id")
+    assert set(by_patient["source"].nunique()) == {2}
+    assert set(by_patient["group_id"].nunique()) == set(by_patient["fold_grouped"].nunique()) == {1}
+    assert set(manifest.info.known_patients.values()) == {PER_CLASS * len(CLASSES)}
 
 
 def test_no_patient_key_is_stored(built: Manifest) -> None:

@@ -1,7 +1,11 @@
+import hashlib
+import json
 from pathlib import Path
 
+from cxr_platform.intake.overrule import Overrule
+from cxr_platform.intake.sources import Inventory
 from cxr_platform.manifest.build import build_manifest
-from cxr_platform.manifest.inputs import differing_settings, is_current
+from cxr_platform.manifest.inputs import differing_settings, input_hashes, is_current
 from cxr_platform.manifest.store import open_manifest
 from tests.manifest.builders import fill_cache, image, profile, save
 
@@ -62,3 +66,17 @@ def test_a_manifest_with_unreadable_images_is_not_current(copy: tuple[Path, Path
     manifest = open_manifest(destination)
     manifest.info.excluded["unreadable"] = 1
     assert not is_current(manifest, data, profile())
+
+
+def test_sources_of_one_origin_share_patients_which_is_more_than_an_origin_of_each() -> None:
+    alone, second = input_hashes(origins(a="NIH"), Overrule()), input_hashes(origins(a="NIH", b="Ohio"), Overrule())
+    shared = input_hashes(origins(a="NIH", b="NIH"), Overrule())
+    # As older platforms wrote them, which knew a patient in one source only: only the last must be built again.
+    written = (["a", "NIH"],), (["a", "NIH"], ["b", "Ohio"]), (["a", "NIH"], ["b", "NIH"])
+    before = [hashlib.sha256("".join(map(json.dumps, lines)).encode()).hexdigest() for lines in written]
+    now = [hashes["files_hash"] for hashes in (alone, second, shared)]
+    assert [one == other for one, other in zip(now, before, strict=True)] == [True, True, False]
+
+
+def origins(**stated: str) -> Inventory:
+    return Inventory([], origins=stated)

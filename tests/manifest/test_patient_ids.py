@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_platform.manifest.patient_ids import SALT_VARIABLE, header_pseudonym, patient_salt, pseudonym
+from cxr_platform.manifest.patient_ids import SALT_VARIABLE, header_pseudonym, key_space, patient_salt, pseudonym
 
 
 def test_a_patient_is_unique_within_its_source() -> None:
@@ -22,3 +22,11 @@ def test_the_salt_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     published = patient_salt()
     monkeypatch.setenv(SALT_VARIABLE, "ours")
     assert patient_salt() == "ours" != published
+
+
+def test_sources_of_one_stated_origin_have_one_key_space_and_others_their_own() -> None:
+    origins = {"chestxray14": "NIH", "effusion": "NIH"}
+    spaces = {source: key_space(source, origins) for source in ("chestxray14", "effusion", "cohen", "NIH")}
+    assert spaces["chestxray14"] == spaces["effusion"]
+    assert (spaces["cohen"], spaces["NIH"]) == ("cohen", "NIH")
+    assert len(set(spaces.values())) == 3

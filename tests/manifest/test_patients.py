@@ -22,14 +22,17 @@ def members(record: Decoded, *known: tuple[str | None, str | None], source: str 
     assert record.facts is not None
     made = []
     for number, (stated, header) in enumerate(known):
-        facts = replace(record.facts, patient_id=header_pseudonym(SALT, source, header))
+        own, anywhere = (header_pseudonym(SALT, space, header) for space in (source, ""))
+        facts = replace(record.facts, patient_id=own, header_key=anywhere)
         label = "Edema" if number % 2 else "Normal"
         made.append(SelectedImage(candidate(f"{source}/{number}", label, patient=stated), record._replace(facts=facts)))
     return made
 
 
-def patients(images: list[SelectedImage]) -> tuple[list[str | None], ImagePatients]:
-    known = image_patients(images, SALT)
+def patients(
+    images: list[SelectedImage], origins: dict[str, str] | None = None
+) -> tuple[list[str | None], ImagePatients]:
+    known = image_patients(images, SALT, origins or {})
     return [known.patients[image.image_id] for image in images], known
 
 
@@ -81,6 +84,50 @@ def test_identifiers_of_two_sources_are_not_linked(record: Decoded) -> None:
     assert len(set(found)) == len(set(known.headers.values())) == 2
 
 
+ORIGINS = {"s": "NIH", "t": "NIH"}
+
+
+def test_keys_and_headers_of_two_sources_of_one_origin_are_linked(record: Decoded) -> None:
+    known = [("p1", None), (None, "H1"), ("p2", "H2"), (None, "H2")]
+    first, second, third = (members(record, *known, source=source) for source in ("s", "t", "NIH"))
+    found, _ = patients([*first, *second, *third], ORIGINS)
+    assert found[:4] == found[4:8]
+    assert len(set(found[:4])) == 3
+    assert set(found[:4]).isdisjoint(found[8:])  # a source of which no origin is stated, though its name is one
+
+
+def test_a_key_in_one_source_and_a_header_in_another_are_one_patient_if_an_image_of_the_origin_has_both(
+    record: Decoded,
+) -> None:
+    images = [*members(record, ("p1", "H1"), ("p2", "H2")), *members(record, (None, "H1"), ("p2", None), source="t")]
+    found, _ = patients(images, ORIGINS)
+    assert found[:2] == found[2:]
+    alone, _ = patients(images)
+    assert set(alone[:2]).isdisjoint(alone[2:])
+
+
+def test_one_identifier_of_all_images_of_an_origin_is_no_patient_though_each_source_has_one_class(
+    record: Decoded,
+) -> None:
+    normal, edema = (
+        members(record, *[(None, "EXPORT-7")] * 12, source=source)[place::2] for place, source in enumerate("st")
+    )
+    found, known = patients([*normal, *edema], ORIGINS)
+    assert set(found) == {None}
+    assert known.shared == {"s": 6, "t": 6}
+    alone, known = patients([*normal, *edema])
+    assert (len(set(alone)), known.shared) == (2, {})
+
+
+def test_a_header_beside_many_patients_of_an_origin_links_none_of_them(record: Decoded) -> None:
+    exported = [(f"p{n}", "EXPORT-7") for n in range(ALIASES - 1)]
+    further = [(f"q{n}", "EXPORT-7") for n in range(ALIASES - 1)]
+    others = [(f"r{n}", f"H{n}") for n in range(10)]
+    _, known = patients([*members(record, *exported, *others), *members(record, *further, source="t")], ORIGINS)
+    headers = list(known.headers.values())
+    assert headers.count(None) == len(exported) + len(further)
+
+
 def test_where_a_table_has_one_identifier_for_all_the_header_tells_patients_apart(record: Decoded) -> None:
     found, known = patients(members(record, *(("STUDY-A", f"H{n // 2}") for n in range(8))))
     assert len(set(found)) == 4
@@ -92,7 +139,8 @@ def shared(labels: list[str], patients: list[str | None]) -> tuple[list[str | No
     """The patients that remain, and the images per source with an identifier that is no patient."""
     pixels = image(1)
     members = [SelectedImage(candidate(f"s/{i}", label), decoded(f"s/{i}", pixels)) for i, label in enumerate(labels)]
-    kept, numbers = drop_shared_patients(members, {m.image_id: p for m, p in zip(members, patients, strict=True)})
+    known = {m.image_id: p for m, p in zip(members, patients, strict=True)}
+    kept, numbers = drop_shared_patients(members, known, {member.image_id: "s" for member in members})
     return [kept[member.image_id] for member in members], numbers
 
 

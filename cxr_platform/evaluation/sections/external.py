@@ -1,39 +1,61 @@
 """Images of external sources, scored by networks that saw no image of the source, next to cross-validation.
 
 Each image is scored by the networks of all folds. The main figure is that of their mean probabilities (an ensemble,
-which tends to be slightly better than one network); the range of the single networks stands next to it.
+which tends to be slightly better than one network); the range of the single networks stands next to it. Covid19 of the
+sources is ranked against other images of external and of outside sources, as `cxr evaluate` does it for other folders.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
+from cxr_platform.evaluation.external_tables import pair_rows_table, pairs_sentence, pairs_table, shown_pairs
+from cxr_platform.evaluation.finding_clauses import worst_pair
 from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.formatting import count, rate, shortened, text
 from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.sections.hospitals import pair_values
 from cxr_platform.evaluation.sections.rate_bars import Labels, paired_bars, rate_bars
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import external_findings, fold_range, interval_values
+from cxr_platform.evaluation.statistics.external_pairs import ExternalPairs, external_pairs
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
 NAME, TITLE = "external", "Images from external sources"
+PAIRS_TITLE = f"AUC of {POSITIVE_CLASS} for pairs of external and outside sources"
 RULE = "A figure contradicts cross-validation if the external one is lower and the two intervals do not overlap."
 
 
-def compute(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
-    """Return every rate that the external images allow, for all strategies, the winner's first."""
-    frame = inputs.evidence.parts.get(NAME)
+@dataclass(frozen=True)
+class ExternalResults:
+    """Rates and pairs of sources for all strategies, the winner's first; no pairs without Covid19 and other images."""
+
+    rates: tuple[ExternalFinding, ...] = ()
+    pairs: tuple[ExternalPairs, ...] = ()
+
+
+def compute(inputs: ReportInputs) -> ExternalResults:
+    """Return every figure that the external images allow; of the outside images those against their Covid19."""
+    frame, outside = (inputs.evidence.parts.get(name) for name in (NAME, "outside"))
     if frame is None:
-        return ()
-    return tuple(external_findings(frame, inputs.predictions, inputs.winner_first, study_seed(inputs.study)))
+        return ExternalResults()
+    seed, strategies = study_seed(inputs.study), inputs.winner_first
+    scored = pd.concat([frame.assign(finding=None), *([] if outside is None else [outside])], ignore_index=True)
+    pairs = external_pairs(scored, inputs.study.manifest.origins, strategies, strategies[0], seed)
+    return ExternalResults(tuple(external_findings(frame, inputs.predictions, strategies, seed)), tuple(pairs))
 
 
-def render(inputs: ReportInputs, rates: Sequence[ExternalFinding]) -> Section:
-    """Show the winner on external images, with a warning for each contradiction; all strategies are folded."""
+def render(inputs: ReportInputs, results: ExternalResults) -> Section:
+    """Show the winner on external images, with a warning for each contradiction; all strategies are folded.
+
+    Then come its pairs of sources and those of `robust`, with a warning where some are ranked the wrong way round.
+    """
+    rates, pairs = results.rates, results.pairs
     frame, synthetic = inputs.evidence.parts.get(NAME), inputs.synthetic
     if frame is None or not rates:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
@@ -42,16 +64,28 @@ def render(inputs: ReportInputs, rates: Sequence[ExternalFinding]) -> Section:
     lead, contradicted = _lead(of_winner), [r for r in of_winner if r.contradicts]
     if others := sorted({r.strategy for r in rates if r.contradicts and r.strategy != winner}):
         lead.append(f"Figures of other strategies that contradict cross-validation: {', '.join(others)}.")
+    warnings = [f"{rate_sentence(r)} This contradicts cross-validation." for r in contradicted]
     title = f"The winner, {winner}, on external images"
+    tables = [external_table("external", title, of_winner, frame, synthetic=synthetic)]
+    folded = [external_table("external-all", "All strategies", rates, frame, synthetic=synthetic)]
+    if shown := shown_pairs(pairs, winner):
+        for found in shown:
+            (warnings if any(pair.reversed for pair in found.pairs) else lead).append(pairs_sentence(found))
+        tables.append(pairs_table(shown, PAIRS_TITLE, synthetic=synthetic))
+        folded.append(pair_rows_table(pairs, synthetic=synthetic))
     return Section(
         NAME,
         TITLE,
         lead=tuple(lead),
         pictures=(_picture(of_winner, synthetic),),
-        tables=(external_table("external", title, of_winner, frame, synthetic=synthetic),),
-        folded=(external_table("external-all", "All strategies", rates, frame, synthetic=synthetic),),
-        warnings=tuple(f"{rate_sentence(r)} This contradicts cross-validation." for r in contradicted),
-        values={"rule": RULE, "strategies": [_values(r) for r in rates]},
+        tables=tuple(tables),
+        folded=tuple(folded),
+        warnings=tuple(warnings),
+        values={
+            "rule": RULE,
+            "strategies": [_values(r) for r in rates],
+            "pairs": {found.strategy: _pairs_values(found) for found in pairs},
+        },
     )
 
 
@@ -121,4 +155,13 @@ def _values(measured: ExternalFinding) -> dict[str, Any]:
         "external": interval_values(measured.external),
         "internal": interval_values(measured.internal),
         "contradicts": measured.contradicts,
+    }
+
+
+def _pairs_values(found: ExternalPairs) -> dict[str, Any]:
+    return {
+        "mean_auc": asdict(found.mean),
+        "difference": asdict(found.difference),
+        "worst": asdict(worst_pair(found.counted)) if found.counted else None,
+        "pairs": [{**pair_values(pair), "counts": pair in found.counted} for pair in found.pairs],
     }

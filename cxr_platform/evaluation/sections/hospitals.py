@@ -7,7 +7,7 @@ from typing import Any
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.evaluation.finding_clauses import pair_text, worst_pair
-from cxr_platform.evaluation.findings import SMALL, HospitalPair
+from cxr_platform.evaluation.findings import SMALL, HospitalPair, RankedPair
 from cxr_platform.evaluation.formatting import Value, count, joined, p_text, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
@@ -184,6 +184,6 @@ def _pairs_table(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
     )
 
 
-def pair_values(pair: HospitalPair) -> dict[str, Any]:
+def pair_values(pair: RankedPair) -> dict[str, Any]:
     """Return the values of a pair for results.json."""
     return {**asdict(pair), "reversed": pair.reversed}

@@ -1,10 +1,12 @@
 import json
 
+from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import external
 from cxr_platform.evaluation.table import to_csv
 from tests.evaluation.planted import STRATEGY
 from tests.evaluation.probed import study, unseen_frame, with_evidence
+from tests.evaluation.statistics.test_external_pairs import SIDES, Sides, frame
 
 IMAGES = ["Covid19"] * 6 + ["Normal"] * 18
 FALLEN = ["Covid19"] * 6 + ["Covid19"] * 14 + ["Normal"] * 4
@@ -17,10 +19,10 @@ def scored(first: list[str], second: list[str], *, synthetic: bool = False) -> R
 
 def test_a_lower_specificity_is_a_contradiction_with_a_warning() -> None:
     made = scored(FALLEN, FALLEN)
-    rates = external.compute(made)
-    fallen = next(r for r in rates if r.measure == "specificity")
+    results = external.compute(made)
+    fallen = next(r for r in results.rates if r.measure == "specificity")
     assert (fallen.images, fallen.wrong, fallen.contradicts) == (18, 14, True)
-    section = external.render(made, rates)
+    section = external.render(made, results)
     assert section.warnings[0].startswith(
         "elsewhere: 14 of 18 images without Covid19 are called Covid19 (specificity 22.22"
     )
@@ -58,5 +60,49 @@ def test_the_picture_has_each_rate_next_to_cross_validation() -> None:
 
 def test_without_external_images_the_section_says_why() -> None:
     made = with_evidence(study(), {"external": "No source is marked external."})
-    assert external.compute(made) == ()
-    assert external.render(made, ()).absent == "No source is marked external."
+    assert external.compute(made) == external.ExternalResults()
+    assert external.render(made, external.ExternalResults()).absent == "No source is marked external."
+
+
+def with_pairs(sides: Sides) -> Section:
+    """The section for images of `sides`: those with a class are external, the others outside."""
+    scored = frame(sides)
+    of_class = scored["label"].notna()
+    parts = {"external": scored[of_class].drop(columns="finding"), "outside": scored[~of_class]}
+    made = with_evidence(study(), **{name: part for name, part in parts.items() if len(part)})
+    return external.render(made, external.compute(made))
+
+
+def test_covid19_is_ranked_against_external_and_outside_images_of_other_sources() -> None:
+    section = with_pairs(SIDES)
+    table = section.tables[1]
+    assert (table.name, table.title) == ("external-pairs", external.PAIRS_TITLE)
+    assert [row.labels for row in table.rows] == [
+        ("spain", "ohio", "Normal"),
+        ("spain", "ohio", "Pneumonia"),
+        ("spain", "shenzhen", "tuberculosis"),
+        ("mean", "", ""),
+    ]
+    assert section.lead[-1].startswith("Training from scratch: mean AUC of Covid19 0.")
+    assert "over 3 pairs of two sources; the worst is Covid19 of spain against Pneumonia of ohio" in section.lead[-1]
+    assert [table.name for table in section.folded] == ["external-all", "external-pairs-all"]
+    values = json.loads(json.dumps(section.values["pairs"]))["scratch"]
+    assert values["worst"]["finding"] == "Pneumonia"
+    assert values["mean_auc"]["low"] < values["mean_auc"]["value"] < values["mean_auc"]["high"]
+    assert [(pair["finding"], pair["counts"]) for pair in values["pairs"]] == [
+        ("Normal", True), ("Pneumonia", True), ("tuberculosis", True),
+    ]  # fmt: skip
+
+
+def test_pairs_that_are_ranked_the_wrong_way_round_are_a_warning() -> None:
+    raised: Sides = [("spain", "Covid19", None, 30, 0.0), ("ohio", "Normal", None, 30, 2.0)]
+    section = with_pairs(raised)
+    assert "1 pair is significantly ranked the wrong way round." in section.warnings[-1]
+    assert not any("mean AUC" in line for line in section.lead)
+
+
+def test_without_covid19_among_the_external_images_there_is_no_table_of_pairs() -> None:
+    section = with_pairs([side for side in SIDES if side[1] != "Covid19"])
+    assert [table.name for table in (*section.tables, *section.folded)] == ["external", "external-all"]
+    assert section.values["pairs"] == {}
+    assert not any("AUC" in line for line in (*section.lead, *section.warnings))
