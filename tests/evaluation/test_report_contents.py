@@ -73,7 +73,7 @@ NUMBERS: dict[str, Any] = {
     "within_sources": SimpleNamespace(leading=WITHIN),
     "sources": TWO_SOURCES,
     "shortcuts": SimpleNamespace(probes=(probe(),), sources=(source_probe(90.0),)),
-    "external": (CONTRADICTION,),
+    "external": SimpleNamespace(rates=(CONTRADICTION,)),
     "strata": (),
     "outside": (OUTSIDE,),
     "left_out": (),
