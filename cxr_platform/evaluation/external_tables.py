@@ -69,15 +69,15 @@ def pairs_table(found: Sequence[ExternalPairs], title: str, *, synthetic: bool) 
     rows = [
         Row(
             (pair.positive, pair.negative, pair.finding),
-            (pair.images, pair.others, pair.groups, _counts(pair, first), *(f.pairs[row].auc for f in found)),
+            (*(f.pairs[row].auc for f in found), pair.images, pair.others, pair.groups, _counts(pair, first)),
             "small" * pair.small,
         )
         for row, pair in enumerate(first.pairs)
     ]
     if first.counted:
         number = count(len(first.counted), "pair", "pairs")
-        rows.append(Row(("mean", "", ""), (None, None, None, number, *(f.mean for f in found)), "total"))
-    columns = (POSITIVE_CLASS, "other images", "patients", "counts", *(f"AUC, {f.strategy}" for f in found))
+        rows.append(Row(("mean", "", ""), (*(f.mean for f in found), None, None, None, number), "total"))
+    columns = (*(f"AUC, {f.strategy}" for f in found), POSITIVE_CLASS, "other images", "patients", "counts")
     return Table("external-pairs", title, PAIR_HEADERS, columns, tuple(rows), PAIRS_NOTE, synthetic)
 
 
@@ -86,12 +86,12 @@ def pair_rows_table(found: Sequence[ExternalPairs], *, synthetic: bool) -> Table
     rows = [
         Row(
             (f.strategy, pair.positive, pair.negative, pair.finding),
-            (pair.images, pair.others, pair.groups, _counts(pair, f), pair.auc, pair.p_reversed),
+            (pair.auc, pair.p_reversed, pair.images, pair.others, pair.groups, _counts(pair, f)),
         )
         for f in found
         for pair in f.pairs
     ]
-    columns = (POSITIVE_CLASS, "other images", "patients", "counts", "AUC", "p of an AUC below 0.5")
+    columns = ("AUC", "p of an AUC below 0.5", POSITIVE_CLASS, "other images", "patients", "counts")
     title = "Pairs of sources by strategy"
     return Table("external-pairs-all", title, ("Strategy", *PAIR_HEADERS), columns, tuple(rows), PAIRS_NOTE, synthetic)
 
