@@ -28,6 +28,7 @@ RESULTS = REPOSITORY / "docs" / "results"
         ("2026-11-28-growth", "2026-11-28-growth*.json"),
         ("2026-11-28-decoding", "2026-11-28-decoding*.json"),
         ("2026-11-28-head", "2026-11-28-head*.json"),
+        ("2026-11-28-recipe", "2026-11-28-recipe*.json"),
         ("2026-11-28-robust", "2026-11-28-robust.json"),
     ],
 )
