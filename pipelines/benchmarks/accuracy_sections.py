@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.formatting import count, text
 from pipelines.benchmarks import markdown_table
 from pipelines.benchmarks.page_sections import Claim, Result, Section
 
@@ -88,11 +88,11 @@ def _recipe(result: Result) -> Section:
     heading = ["settings", "accuracy (%)", "difference (points)", "accuracy in training", "loss", "processor (s)"]
     body = (
         f"{images['trained']:,} images trained on and {images['predicted']:,} predicted, all outside fold 0; "
-        f"{result['input_size']} px; means over {len(seeds)} seeds. Intervals are over the predicted groups, not over "
-        f"seeds. Accuracy and loss in training are those of the last epoch, on augmented images.\n\n"
+        f"{result['input_size']} px; means over {count(len(seeds), 'seed', 'seeds')}. Intervals are over the predicted "
+        "groups, not over seeds. Accuracy and loss in training are those of the last epoch, on augmented images.\n\n"
         + markdown_table(heading, rows)
     )
-    return Section("Settings of the training from scratch", body, ())
+    return Section(f"Settings of the training from scratch on {images['trained']:,} images", body, ())
 
 
 SECTIONS: dict[str, Callable[[Result], Section]] = {

@@ -236,6 +236,7 @@ def test_settings_that_were_tried_stand_beside_those_of_the_profile_without_a_cl
     ):
         assert row in text
     assert "means over 2 seeds" in text
+    assert "## Settings of the training from scratch on 1,700 images" in text
     assert "| wanted |" not in text
 
 
