@@ -30,7 +30,8 @@ CHAPTERS: Mapping[str, Sequence[str]] = {
     ),
     "Can the figures be believed?": (
         *("within-sources", "within-each-source", "within-compared", "contrast", "shortcuts", "source-probes"),
-        *("external", "strata", "outside", "outside-findings", "reader-rates", "reader-noise", "lung-share"),
+        *("external", "external-pairs", "strata", "outside", "outside-findings"),
+        *("reader-rates", "reader-noise", "lung-share"),
     ),
 }
 """Chapter of the page → names of the report's tables in it; a study without a table leaves it out."""
