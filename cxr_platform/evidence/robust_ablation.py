@@ -130,9 +130,9 @@ def out_of_fold_answers(data: AblationData, config: RobustConfig, seed: int) -> 
 
 
 def head_answers(data: AblationData, train: Array, rows: Array, config: RobustConfig, seed: int) -> GatedAnswers | None:
-    """Return the answers for `rows` by heads fitted to the rows `train`; `None` if no head can be fitted.
+    """Return the answers for `rows` by heads fitted to the rows `train`; `None` if one of them cannot be fitted.
 
-    Answers are indeterminate with `gate` alone, and if its second head can be fitted.
+    Answers are indeterminate with `gate` alone.
     """
     fitted = fitting_rows(data.labels, data.origins, train, config)
     if fitted is None:

@@ -69,8 +69,11 @@ def fit_head(features: Array, labels: Array, origins: Array, config: RobustConfi
 def fitting_rows(labels: Array, origins: Array, rows: Array, config: RobustConfig) -> Array | None:
     """Return those of `rows` that a head of `config` is fitted to, `None` if Covid19 or everything else is missing.
 
-    `labels` and `origins` (N,) are those of all images.
+    With `gate` they are `None` too if its second head has no origin with both. `labels` and `origins` (N,) are those
+    of all images.
     """
+    if config.gate and fitting_rows(labels, origins, rows, within_origins(config)) is None:
+        return None
     if not config.contrast:
         rows = rows[labels[rows] != CONTRAST]
     if config.last_layer == "within":

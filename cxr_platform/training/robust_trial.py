@@ -56,6 +56,8 @@ def robust_training_rows(images: ViewImages, fold: int, config: RobustConfig) ->
     Raise `NotPossible` if no head can be fitted to the other folds.
     """
     train = fitting_rows(images.labels, images.origins, images.rows_outside(fold), config)
+    if train is None and config.gate:
+        raise _no_second_head(images.origins[images.rows_outside(fold)])
     if train is None:
         where = " of one origin" if config.last_layer == "within" else ""
         without = (
@@ -103,14 +105,24 @@ def run_robust_trial(
 def solved_heads(data: RobustTrialData, config: RobustConfig, seed: int) -> list[LinearHead]:
     """Return the head on the features (V · F) of all views, and with `gate` a second one.
 
-    A view has a head of its own; their scores are averaged. The second is the first again where it cannot be fitted.
+    A view has a head of its own; their scores are averaged. Raise `NotPossible` if the second one cannot be fitted.
     """
     heads = [_solved(data, data.train, config, seed)]
     if config.gate:
         within = within_origins(config)
         rows = fitting_rows(data.labels, data.origins, data.train, within)
-        heads.append(heads[0] if rows is None else _solved(data, rows, within, seed))
+        if rows is None:
+            raise _no_second_head(data.origins[data.train])
+        heads.append(_solved(data, rows, within, seed))
     return heads
+
+
+def _no_second_head(origins: Array) -> NotPossible:
+    return NotPossible(
+        "Expected an origin that has Covid19 and other images among the training images, for gate = true.",
+        received=f"origins {', '.join(np.unique(origins))}, none of which has both",
+        advice="Add a collection that has both, or set gate = false under [robust].",
+    )
 
 
 def _solved(data: RobustTrialData, rows: Array, config: RobustConfig, seed: int) -> LinearHead:

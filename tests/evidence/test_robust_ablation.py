@@ -109,6 +109,12 @@ def test_a_head_within_origins_needs_one_with_both_sides() -> None:
     assert head_answers(data, np.flatnonzero(data.origins != "web"), rows[:5], config, 1) is None
 
 
+def test_a_pair_that_leaves_a_gate_no_second_head_is_left_out() -> None:
+    data, config = drawn_data(), RobustConfig(contrast=True, gate=True)
+    assert set(unseen_scores(data, config, 1)) == {("clinic", "school"), ("clinic", "town")}  # "web" alone has both
+    assert len(unseen_scores(data, replace(config, gate=False), 1)) == 4
+
+
 def test_a_gate_lowers_covid19_and_leaves_images_indeterminate_that_no_setting_without_it_does() -> None:
     data = drawn_data()
     rows = np.arange(len(data.labels))

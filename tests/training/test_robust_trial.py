@@ -71,14 +71,14 @@ def test_a_trial_predicts_what_the_benchmark_of_heads_does(name: str) -> None:
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_a_gate_changes_predictions_only_where_a_second_head_can_be_fitted() -> None:
+def test_a_gate_needs_an_origin_to_fit_its_second_head_to() -> None:
     data = drawn()
     plain, gated = solved_heads(data, TWO_VIEWS, 1), solved_heads(data, SETTINGS["gate"], 1)
     assert len(plain) == 1
     assert np.abs(gated[0].weights - gated[1].weights).max() > 0.01
     apart = replace(data, origins=np.where(data.labels == class_index("Covid19"), "web", "origin 1"))
-    same = solved_heads(apart, SETTINGS["gate"], 1)
-    assert same[0] is same[1]
+    with pytest.raises(NotPossible, match=r"origin that has Covid19 and other images .* gate = true.*web, none"):
+        solved_heads(apart, SETTINGS["gate"], 1)
 
 
 def test_the_history_is_one_row_and_the_trained_layer_the_head() -> None:
@@ -117,6 +117,17 @@ def test_a_head_within_origins_needs_one_with_both_sides() -> None:
     left_out = replace(views, origins=origins, origin_folds=folds)
     with pytest.raises(NotPossible, match="Covid19 and others of one origin without there"):
         robust_trial_data(left_out, features, 1, RobustConfig(last_layer="within"))
+
+
+def test_a_study_with_a_gate_that_a_fold_leaves_no_second_head_is_refused_before_any_trial(tmp_path: Path) -> None:
+    study = robust_study(tmp_path, gate=True)
+    views = study.data.views
+    assert views is not None
+    origins = np.where(views.labels == class_index("Covid19"), "here", "there")
+    apart = replace(study, data=replace(study.data, views=replace(views, origins=origins)))
+    with pytest.raises(NotPossible, match="an origin that has Covid19 and other images"):
+        run_study(apart, engine_local.run, StudyProgress())
+    assert not list(tmp_path.rglob("*.h5"))
 
 
 def robust_study(folder: Path, *strategies: str, **robust: object) -> StudyRun:
