@@ -71,9 +71,11 @@ def run(request: EvaluateRequest) -> int:
     """Write predictions, excluded files and figures, and print the winner's figures; return 0."""
     from cxr_platform.evidence.external_images import OUTSIDE_KEYS, predict_external
     from cxr_platform.evidence.image_folder import read_image_folder
+    from cxr_platform.intake.data_folders import folder_names
 
     with local_copies(request, "study", "manifest", "out") as local:
-        out = local.out or local.study / "evaluations" / "-".join(folder.resolve().name for folder in local.data)
+        names = folder_names([folder.resolve() for folder in local.data])
+        out = local.out or local.study / "evaluations" / "-".join(names).replace("/", "-")
         with make_progress(sys.stderr) as progress:
             workspace = open_study(local, progress)
             folder = read_image_folder(
@@ -98,7 +100,8 @@ def run(request: EvaluateRequest) -> int:
         if local.unlabelled:
             print("The images have no classes: predictions only, no figures.")
         else:
-            write_figures(out, predictions.to_pandas(), workspace, folder.origins, synthetic=folder.synthetic)
+            origins = {**workspace.study.manifest.origins, **folder.origins}
+            write_figures(out, predictions.to_pandas(), workspace, origins, synthetic=folder.synthetic)
         print(f"Answers, one row per file: {out / ANSWERS}")
         print(f"Predictions, one row per image and network: {out / PREDICTIONS}")
     return 0

@@ -1,6 +1,6 @@
 """Figures of `cxr evaluate`: rates of each source, answers by class, images of other diseases, and pairs of sources."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,20 +43,15 @@ def write_figures(
     `frame` has predictions for images with a `label` or, if they are of none of the seven classes, a `finding`.
     `origins` maps sources to the hospital or publication, where it is stated.
     """
-    if of_study := _origins_of_study(frame, workspace, origins):
-        print(f"Not of another hospital: the study was trained on other images of {joined(of_study)}.")
+    studied = {workspace.study.manifest.origin_of(source) for source in workspace.predictions.source}
+    if again := sorted({origins.get(source, source) for source in frame["source"].unique()} & studied):
+        print(f"Not of another hospital: the study was trained on other images of {joined(again)}.")
     _write_rates(out, frame, workspace, synthetic=synthetic)
-    _write_pairs(out, frame, workspace, origins, synthetic=synthetic)
+    _write_pairs(out, frame, workspace, origins, studied, synthetic=synthetic)
 
 
 def _winner_first(workspace: "OpenStudy") -> list[str]:
     return sorted(workspace.study.strategies, key=lambda strategy: strategy != workspace.winner)
-
-
-def _origins_of_study(frame: "pd.DataFrame", workspace: "OpenStudy", origins: Mapping[str, str]) -> list[str]:
-    """Return the origins of the images that are also origins of the study."""
-    of_study = {workspace.study.manifest.origin_of(source) for source in workspace.predictions.source}
-    return sorted({origins.get(source, source) for source in frame["source"].unique()} & of_study)
 
 
 def _write_rates(out: Path, frame: "pd.DataFrame", workspace: "OpenStudy", *, synthetic: bool) -> None:
@@ -100,11 +95,17 @@ def _outside_tables(of_winner: Sequence[OutsideFinding], synthetic: bool) -> lis
 
 
 def _write_pairs(
-    out: Path, frame: "pd.DataFrame", workspace: "OpenStudy", origins: Mapping[str, str], *, synthetic: bool
+    out: Path,
+    frame: "pd.DataFrame",
+    workspace: "OpenStudy",
+    origins: Mapping[str, str],
+    studied: Set[str],
+    *,
+    synthetic: bool,
 ) -> None:
     """Write the pairs of all strategies, and print those of the winner and of `robust`."""
     winner, name = workspace.winner, workspace.study.name
-    found = external_pairs(frame, origins, _winner_first(workspace), winner, study_seed(workspace.study))
+    found = external_pairs(frame, origins, studied, _winner_first(workspace), winner, study_seed(workspace.study))
     if not found:
         of_covid = (frame["label"] == POSITIVE_CLASS).any()
         print(f"No AUC of {POSITIVE_CLASS}: {'all' if of_covid else 'none'} of the images are of {POSITIVE_CLASS}.")

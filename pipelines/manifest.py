@@ -156,8 +156,8 @@ def ensure_manifest(request: ManifestRequest, study_hash: str | None = None) -> 
         print(f"Manifest: {request.out} is current; `cxr manifest` builds it again")
     elif of_study:
         folders = " or ".join(map(str, request.data))
-        print(f"Manifest: {request.out}, with which the study was started. {folders} has changed since:")
-        print("use another --name to run a study of the present images.")
+        print(f"Manifest: {request.out}, with which the study was started. {folders} has changed since, or is read in")
+        print("another way by this version (CHANGELOG.md): use another --name to run a study of the present images.")
     else:
         _build(request)
 

@@ -19,8 +19,9 @@ PAIRS_NOTE = (
     "mean probability of the folds' networks, which were trained on none of them. 0.5 is chance; below it the other "
     f"images are ranked higher than {POSITIVE_CLASS}, as a network does that goes by the source. Sources of one origin "
     f"are one, under its name. Patients: of the side with fewer; an image of which the patient is not known is one. "
-    f"For mean and worst count the pairs of two sources with {SMALL} patients or more on both sides, or all of two "
-    "sources if none has as many. Intervals do not include the variation between hospitals or training runs."
+    "For mean and worst count the pairs of two sources, both of origins that the study was not trained on, with "
+    f"{SMALL} patients or more on both sides, or all such pairs if none has as many. Intervals do not include the "
+    "variation between hospitals or training runs."
 )
 PAIR_HEADERS = (f"{POSITIVE_CLASS} of", "Other images of", "Their class or finding")
 
@@ -99,14 +100,16 @@ def pair_rows_table(found: Sequence[ExternalPairs], *, synthetic: bool) -> Table
 def _counts(pair: ExternalPair, found: ExternalPairs) -> str:
     if pair in found.counted:
         return "yes"
-    return "one source" if pair.within else "few patients"
+    if pair.within:
+        return "one source"
+    return "studied origin" if pair.studied else "few patients"
 
 
 def pairs_sentence(found: ExternalPairs) -> str:
     """Return the mean of a strategy's pairs that count, and the worst of them."""
     start = f"{TITLES[found.strategy]}: "
     if not found.counted:
-        return f"{start}no mean, as {POSITIVE_CLASS} and other images are of one source only."
+        return f"{start}no mean, as no pair is of two sources that are both of origins new to the study."
     number = count(len(found.counted), "pair of two sources", "pairs of two sources")
     few = f", of which none has {SMALL} patients on both sides" * all(pair.small for pair in found.counted)
     against = f", {text(found.difference, signed=True)} against the winner's" * (found.difference.value is not None)

@@ -255,9 +255,13 @@ class HospitalPair(RankedPair):
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalPair(RankedPair):
-    """A pair of which neither side was trained on: `finding` is the class, or the other finding, of the `others`."""
+    """A pair of which neither side was trained on: `finding` is the class, or the other finding, of the `others`.
+
+    `studied` is True if the study was trained on other images of one of the two origins.
+    """
 
     finding: str
+    studied: bool
 
     @property
     def within(self) -> bool:

@@ -14,7 +14,7 @@ from cxr_platform.evaluation.study_results import RULE, StudyResults
 from cxr_platform.evaluation.summary import winner_line
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 STUDY_KEYS = {"name", "protocol", "folds", "strategies", "started", "versions", "hardware"}
 
 

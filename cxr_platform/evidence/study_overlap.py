@@ -41,6 +41,8 @@ def images_of_study(
     are not part of the study.
     """
     images, config = selection.images, manifest.info.config.selection
+    if not images:  # the copies of none need no look at the study
+        return {}
     refusals: dict[int, Refusal] = {}
     if config.find_crops:
         changed = changed_copies(images, pixels, manifest, progress or NoProgress())
@@ -153,12 +155,15 @@ def _known(manifest: Manifest) -> dict[str, set[str]]:
 def _key_spaces(manifest: Manifest, images: Sequence[SelectedImage], origins: Mapping[str, str]) -> dict[str, set[str]]:
     """Return in which key spaces the manifest may have the patients of each source of `images`.
 
-    These are the source itself and its origin there, which only the manifest may state, and all sources of its origin:
-    manifests of older platforms have patients by source.
+    These are the source itself, its origin here and there, which only the manifest may state, and all sources of its
+    origin: manifests of older platforms have patients by source.
     """
     of_study = manifest.info.origins
     return {
-        source: {source, key_space(source, of_study), *(s for s in of_study if of_study[s] == origins.get(source))}
+        source: {
+            *(source, key_space(source, origins), key_space(source, of_study)),
+            *(other for other in of_study if of_study[other] == origins.get(source)),
+        }
         for source in {image.candidate.source for image in images}
     }
 
@@ -167,8 +172,7 @@ def _patient_in(image: SelectedImage, patient: str | None, spaces: Collection[st
     """Return the hashes that the patient of an image has here and in further key `spaces`; empty without a patient."""
     if patient is None:
         return set()
-    hashed = stated_patient if image.candidate.patient else header_patient
-    elsewhere = {hashed(image, patient_salt(), space) for space in spaces}
+    elsewhere = {of(image, patient_salt(), space) for of in (stated_patient, header_patient) for space in spaces}
     return {patient, *(name for name in elsewhere if name)}
 
 

@@ -142,7 +142,8 @@ class ManifestInfo(ImageCounts):
 
     schema_version: Literal[2] = 2
     """Raised when a column is added, or anything is removed or changes its meaning; other versions are refused. A key
-    that is added has a default instead, so that older manifests can be read."""
+    that is added has a default instead, so that older manifests can be read. Those of sources with one origin have
+    patients by source, which `evidence.study_overlap` takes into account."""
     content_hash: str
     seed: int
     folds: int

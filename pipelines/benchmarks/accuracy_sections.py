@@ -88,9 +88,9 @@ def _recipe(result: Result) -> Section:
     heading = ["settings", "accuracy (%)", "difference (points)", "accuracy in training", "loss", "processor (s)"]
     body = (
         f"{images['trained']:,} images trained on and {images['predicted']:,} predicted, all outside fold 0; "
-        f"{result['input_size']} px; means over {count(len(seeds), 'seed', 'seeds')}. Intervals are over the predicted "
-        "groups, not over seeds. Accuracy and loss in training are those of the last epoch, on augmented images.\n\n"
-        + markdown_table(heading, rows)
+        f"{result['input_size']} px where the settings do not say otherwise; means over "
+        f"{count(len(seeds), 'seed', 'seeds')}. Intervals are over the predicted groups, not over seeds. Accuracy and "
+        "loss in training are those of the last epoch, on augmented images.\n\n" + markdown_table(heading, rows)
     )
     return Section(f"Settings of the training from scratch on {images['trained']:,} images", body, ())
 

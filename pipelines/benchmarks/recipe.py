@@ -117,14 +117,15 @@ def run(request: RecipeRequest) -> int:
     profiles = [load_profile(request.profile, {"folds": manifest.info.folds, **given}) for given in request.all()]
     limit_process(1, 0, deterministic=True)
     load = cache(partial(load_study_data, manifest, "grouped"))  # most settings leave folds and size alone
-    data = [load(profile.folds, profile.model.input_size) for profile in profiles]
-    train, test = inner_split(data[0], profiles[0].seed)
+    own = load(profiles[0].folds, profiles[0].model.input_size)
+    train, test = inner_split(own, profiles[0].seed)
     attempts, correct = [], []
-    for given, profile, images in zip(request.all(), profiles, data, strict=True):
-        results = [_attempt(given, profile, images, train, test, seed) for seed in request.seeds]
+    for given, profile in zip(request.all(), profiles, strict=True):
+        data = load(profile.folds, profile.model.input_size)
+        results = [_attempt(given, profile, data, train, test, seed) for seed in request.seeds]
         attempts += [attempt for attempt, _ in results]
         correct.append(np.mean([right for _, right in results], axis=0))
-    bootstrap = Bootstrap(data[0].group_ids[test], seed=profiles[0].seed)
+    bootstrap = Bootstrap(own.group_ids[test], seed=profiles[0].seed)
     compared = [
         Compared(given, bootstrap.rate(right), bootstrap.difference(right, correct[0]))
         for given, right in zip(request.all(), correct, strict=True)

@@ -57,7 +57,7 @@ def page(stated: Mapping[str, Any]) -> str:
     lines = [
         f"# Heads judged at origins that they were not trained on, {stated['date']}",
         "",
-        f"Written by `cxr benchmark robust --manifest MANIFEST --profile {stated['profile']} --looked-at {before}`: "
+        f"Measured by `cxr benchmark robust --manifest MANIFEST --profile {stated['profile']} --looked-at {before}`: "
         f"{stated['images']:,} images, {stated['contrast']} of them contrast images, {stated['input_size']} px, "
         f"manifest `{stated['manifest'][:12]}`. Linear heads on features of MobileNetV2 with ImageNet weights. "
         f"**{stated['looked_at']} settings were looked at**, so that the best of them is too good by chance. {choice}",
@@ -92,7 +92,8 @@ def page(stated: Mapping[str, Any]) -> str:
         "",
         "## Lungs against their controls",
         "",
-        "Mean AUC minus that of the control: the same settings with `without-lungs` in place of their views.",
+        "Mean AUC minus that of the control: the same settings with `without-lungs` in place of their views, "
+        "and no mixed appearance.",
         "",
         "| setting | above its control |",
         "|---|---|",

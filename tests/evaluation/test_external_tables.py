@@ -19,16 +19,19 @@ from cxr_platform.labels import CLASSES
 NO_DIFFERENCE = Interval(None, ratio=True, signed=True)
 
 
-def pair(negative: str, finding: str, auc: float, *, groups: int = 30, p: float = 1.0) -> ExternalPair:
+def pair(
+    negative: str, finding: str, auc: float, *, groups: int = 30, p: float = 1.0, studied: bool = False
+) -> ExternalPair:
     interval = Interval(auc, auc - 0.1, auc + 0.1, ratio=True)
     return ExternalPair(
         positive="spain", negative=negative, finding=finding, images=40, others=50, groups=groups, auc=interval,
-        p_reversed=p,
+        p_reversed=p, studied=studied,
     )  # fmt: skip
 
 
 ACROSS = (pair("ohio", "Normal", 0.7), pair("shenzhen", "tuberculosis", 0.2, p=0.001))
 SMALL, WITHIN = pair("ohio", "Edema", 0.1, groups=5), pair("spain", "Normal", 0.9)
+STUDIED = pair("nih", "Mass", 0.99, studied=True)
 FOUND = ExternalPairs("scratch", (*ACROSS, SMALL, WITHIN), ACROSS, Interval(0.45, 0.4, 0.5, ratio=True), NO_DIFFERENCE)
 OTHER = ExternalPairs(
     "robust",
@@ -98,8 +101,9 @@ def test_the_mean_the_worst_pair_and_pairs_the_wrong_way_round_are_one_sentence_
 def test_a_sentence_says_if_all_pairs_are_of_few_patients_or_of_one_source() -> None:
     few = ExternalPairs("scratch", (SMALL,), (SMALL,), SMALL.auc, NO_DIFFERENCE)
     assert "over 1 pair of two sources, of which none has 20 patients on both sides; the worst" in pairs_sentence(few)
-    alone = ExternalPairs("scratch", (WITHIN,), (), Interval(None, ratio=True), NO_DIFFERENCE)
-    assert pairs_sentence(alone).endswith("no mean, as Covid19 and other images are of one source only.")
+    alone = ExternalPairs("scratch", (WITHIN, STUDIED), (), Interval(None, ratio=True), NO_DIFFERENCE)
+    assert pairs_sentence(alone).endswith("no pair is of two sources that are both of origins new to the study.")
+    assert "| studied origin |" in to_markdown(pairs_table([alone], "Pairs", synthetic=False))
     assert "mean" not in to_markdown(pairs_table([alone], "Pairs", synthetic=False)).split("AUC of Covid19")[0]
 
 

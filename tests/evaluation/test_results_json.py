@@ -57,7 +57,7 @@ def test_known_patients_are_counted_by_source_and_in_all(results):
 def test_study_and_manifest_are_identified(all_strategies):
     tree = stored(all_strategies)
 
-    assert tree["schema_version"] == 4
+    assert tree["schema_version"] == 5
     assert tree["rates_unit"] == "percent"
     assert tree["classes"] == list(CLASSES)
     assert tree["manifest"]["content_hash"] == "b3f0c4de"

@@ -156,7 +156,7 @@ def test_a_study_without_a_report_is_refused(tmp_path):
 
 def test_a_report_of_another_version_is_refused(folder, tree):
     (folder / "results.json").write_text(json.dumps({**tree, "schema_version": 1}))
-    with pytest.raises(StudyError, match="schema_version 4"):
+    with pytest.raises(StudyError, match="schema_version 5"):
         published_study(folder, "make cv-all")
 
 

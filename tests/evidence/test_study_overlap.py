@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr_platform.evidence import study_overlap
 from cxr_platform.evidence.study_overlap import changed_copies, images_of_study, near_copies
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
-from cxr_platform.manifest.patient_ids import patient_salt
+from cxr_platform.manifest.patient_ids import header_pseudonym, key_space, patient_salt
 from cxr_platform.manifest.patients import image_patients
 from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.manifest.selection import Selection
@@ -166,3 +167,22 @@ def test_a_patient_of_a_source_is_known_where_only_the_manifest_states_its_origi
     stated = build_manifest(data, destination, profile())
     assert of_patients(cache, stated, NEW, {}) == ["keys/0.png"]
     assert of_patients(cache, stated, NEW, {"other": "Ohio"}) == ["keys/0.png", "other/1.png"]
+
+
+def test_a_patient_whom_the_study_knows_by_the_header_is_found_in_a_folder_that_has_a_key_too(
+    cache: DecodedCache, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    salt = patient_salt()
+    anywhere = header_pseudonym(salt, "", "H1")
+    hashed = header_pseudonym(salt, key_space("export", {"export": "Ohio"}), anywhere)
+    known = {"patient_id": {hashed}, "file_sha256": set(), "pixel_sha256": set()}
+    monkeypatch.setattr(study_overlap, "_known", lambda _: known)
+    (record,) = store(cache, {"tab/a.png": image(500)})
+    assert record.facts is not None
+    facts = replace(record.facts, header_key=anywhere)
+    taken = SelectedImage(candidate("tab/a.png", patient="P1"), record._replace(facts=facts))
+    patients = image_patients([taken], salt, {"tab": "Ohio"}).patients
+    choice = Selection([taken], [patients[taken.image_id]], ["a"], [], [])
+    refusals = images_of_study(choice, PixelReader(cache, 200), manifest, {"tab": "Ohio"})
+    assert refusals == {0: Refusal("in-study", "of a patient of the study")}
+    assert images_of_study(choice, PixelReader(cache, 200), manifest, {"tab": "Utah"}) == {}

@@ -180,7 +180,7 @@ def test_the_stored_weights_give_the_stored_predictions(tmp_path: Path) -> None:
     assert stored.max() > 0.9
 
 
-def test_images_with_looks_of_the_tested_fold_are_refused(tmp_path: Path) -> None:
+def test_mixed_looks_which_a_trial_does_not_compute_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='appearance = "none" under'):
         robust_study(tmp_path, appearance="mixed")
 

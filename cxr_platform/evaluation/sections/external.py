@@ -46,7 +46,9 @@ def compute(inputs: ReportInputs) -> ExternalResults:
         return ExternalResults()
     seed, strategies = study_seed(inputs.study), inputs.winner_first
     scored = pd.concat([frame.assign(finding=None), *([] if outside is None else [outside])], ignore_index=True)
-    pairs = external_pairs(scored, inputs.study.manifest.origins, strategies, strategies[0], seed)
+    manifest = inputs.study.manifest
+    studied = {manifest.origin_of(source) for source in inputs.predictions.source}
+    pairs = external_pairs(scored, manifest.origins, studied, strategies, strategies[0], seed)
     return ExternalResults(tuple(external_findings(frame, inputs.predictions, strategies, seed)), tuple(pairs))
 
 

@@ -4,7 +4,7 @@ The other images of a source are apart by class, or by finding if that is none o
 origin are one side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,7 +32,8 @@ Key: TypeAlias = tuple[str, str, str]
 class ExternalPairs:
     """The pairs of one strategy, and the `mean` AUC of those that are `counted`.
 
-    These are of two origins with at least `SMALL` patients on both sides, or all of two origins if none has as many.
+    These are of two origins, of which the study has neither, with at least `SMALL` patients on both sides, or all such
+    pairs if none has as many.
     `difference` is the mean minus the one of the strategy compared with.
     """
 
@@ -44,12 +45,18 @@ class ExternalPairs:
 
 
 def external_pairs(
-    frame: pd.DataFrame, origin_of: Mapping[str, str], strategies: Sequence[str], compared_with: str, seed: int
+    frame: pd.DataFrame,
+    origin_of: Mapping[str, str],
+    studied: Set[str],
+    strategies: Sequence[str],
+    compared_with: str,
+    seed: int,
 ) -> list[ExternalPairs]:
     """Return the pairs of each strategy, in the order given; empty without Covid19, or without other images.
 
     `frame` has the columns of the evidence part `outside`, of images with a label or another finding; each is scored by
     the mean of its folds' models. `origin_of` maps a source to its origin; one that it does not have is its own.
+    `studied` are the origins of the study's images.
     `difference` is to `compared_with`, one of the strategies. Intervals are over patients, of whom every strategy's
     replicates draw the same. The sources are not drawn again.
     """
@@ -59,7 +66,7 @@ def external_pairs(
     rows_of = _rows_of_pairs(images, origin_of, bootstrap)
     if not rows_of:
         return []
-    ranked = {name: _ranked(name, scored, rows_of, bootstrap) for name, scored in by_strategy.items()}
+    ranked = {name: _ranked(name, scored, rows_of, studied, bootstrap) for name, scored in by_strategy.items()}
     counted = _counted(ranked[compared_with].pairs)  # the same for all strategies
     found = []
     for name, each in ranked.items():
@@ -77,8 +84,9 @@ def external_pairs(
 
 def _counted(pairs: Sequence[ExternalPair]) -> list[bool]:
     """Return for each pair if it counts for the mean, as `ExternalPairs` describes."""
-    large = [not (pair.within or pair.small) for pair in pairs]
-    return large if any(large) else [not pair.within for pair in pairs]
+    unseen = [not (pair.within or pair.studied) for pair in pairs]
+    large = [not pair.small and new for pair, new in zip(pairs, unseen, strict=True)]
+    return large if any(large) else unseen
 
 
 def _rows_of_pairs(
@@ -113,7 +121,11 @@ def _findings(images: pd.DataFrame, origin: Array, bootstrap: Bootstrap) -> Arra
 
 
 def _ranked(
-    strategy: str, scored: pd.DataFrame, rows_of: Mapping[Key, tuple[Array, Array]], bootstrap: Bootstrap
+    strategy: str,
+    scored: pd.DataFrame,
+    rows_of: Mapping[Key, tuple[Array, Array]],
+    studied: Set[str],
+    bootstrap: Bootstrap,
 ) -> RankedPairs[ExternalPair]:
     """Return the pairs of a strategy with the replicates of their areas."""
     score = scored[SCORE].to_numpy(float)
@@ -126,6 +138,7 @@ def _ranked(
                 positive=key[0],
                 negative=key[1],
                 finding=key[2],
+                studied=not studied.isdisjoint(key[:2]),
                 images=len(rows_of[key][0]),
                 others=len(rows_of[key][1]),
                 groups=min(bootstrap.groups_among(rows) for rows in rows_of[key]),

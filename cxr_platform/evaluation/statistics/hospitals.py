@@ -44,11 +44,12 @@ class RankedPairs(Generic[Ranked]):
     def mean(self, counted: Sequence[bool] | None = None) -> tuple[float, Array]:
         """Return the mean area of the pairs that are `counted` (`None`: all), and its replicates (R,).
 
-        Of a replicate without an image on a side of a pair, the mean is that of the other pairs.
+        A pair without an area is left out. Of a replicate without an image on a side of a pair, the mean is that of the
+        other pairs.
         """
-        kept = np.ones(len(self.pairs), bool) if counted is None else np.array(counted)
-        values = np.array([pair.auc.value for pair in self.pairs], float)[kept]
-        drawn = self.replicates[:, kept]
+        values = np.array([pair.auc.value for pair in self.pairs], float)
+        kept = np.isfinite(values) & (True if counted is None else np.array(counted))
+        values, drawn = values[kept], self.replicates[:, kept]
         with np.errstate(invalid="ignore"):
             return float(values.mean()), np.asarray(np.nansum(drawn, axis=1) / np.isfinite(drawn).sum(axis=1))
 

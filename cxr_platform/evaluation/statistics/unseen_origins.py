@@ -91,7 +91,9 @@ def pair_intervals(
     """
     intervals = []
     for each, area, drawn in zip(scored.values(), areas.tolist(), replicates.T, strict=True):
-        if area in (0.0, 1.0):
+        if not np.isfinite(area):
+            intervals.append(Interval(None, ratio=True))
+        elif area in (0.0, 1.0):
             sides = (bootstrap.groups_among(each.rows[each.positive == side]) for side in (True, False))
             intervals.append(Interval(area, *exact_bounds(area, min(sides)), ratio=True))
         else:

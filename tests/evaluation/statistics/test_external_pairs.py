@@ -36,8 +36,10 @@ def frame(sides: Sides, strategies: tuple[str, ...] = ("scratch",), *, raised: f
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
 
 
-def found(scored: pd.DataFrame, origins: dict[str, str] | None = None) -> ExternalPairs:
-    (pairs,) = external_pairs(scored, origins or {}, ["scratch"], "scratch", seed=1)
+def found(
+    scored: pd.DataFrame, origins: dict[str, str] | None = None, studied: frozenset[str] = frozenset()
+) -> ExternalPairs:
+    (pairs,) = external_pairs(scored, origins or {}, studied, ["scratch"], "scratch", seed=1)
     return pairs
 
 
@@ -121,12 +123,12 @@ def test_several_images_of_a_patient_are_one_patient() -> None:
 
 def test_the_difference_to_another_strategy_is_of_the_same_patients() -> None:
     scored = frame(SIDES, ("scratch", "off-the-shelf"), raised=1.0)
-    first, second = external_pairs(scored, {}, ["scratch", "off-the-shelf"], "scratch", seed=1)
+    first, second = external_pairs(scored, {}, set(), ["scratch", "off-the-shelf"], "scratch", seed=1)
     assert (first.strategy, second.strategy) == ("scratch", "off-the-shelf")
     assert first.difference.value is None
     assert second.difference.value == pytest.approx(second.mean.value - first.mean.value)  # type: ignore[operator]
     assert second.difference.excludes_zero
-    same = external_pairs(frame(SIDES, ("scratch", "robust")), {}, ["scratch", "robust"], "scratch", seed=1)[1]
+    same = external_pairs(frame(SIDES, ("scratch", "robust")), {}, set(), ["scratch", "robust"], "scratch", seed=1)[1]
     assert (same.difference.value, same.difference.low, same.difference.high) == (0, 0, 0)
 
 
@@ -138,4 +140,13 @@ def test_an_area_of_one_has_bounds_of_the_number_of_patients() -> None:
 
 @pytest.mark.parametrize("sides", [SIDES[:1], SIDES[1:]])
 def test_there_are_no_pairs_without_covid19_or_without_other_images(sides: Sides) -> None:
-    assert external_pairs(frame(sides), {}, ["scratch"], "scratch", seed=1) == []
+    assert external_pairs(frame(sides), {}, set(), ["scratch"], "scratch", seed=1) == []
+
+
+def test_a_pair_with_an_origin_that_was_trained_on_does_not_count() -> None:
+    pairs = found(frame(SIDES), {"shenzhen": "Shenzhen No. 3"}, frozenset({"Shenzhen No. 3"}))
+    assert [pair.studied for pair in pairs.pairs] == [True, False, False]
+    assert names(pairs)[0] == ("spain", "Shenzhen No. 3", "tuberculosis")
+    assert pairs.counted == pairs.pairs[1:]
+    none = found(frame(SIDES), {}, frozenset({"spain"}))
+    assert (none.counted, none.mean.value) == ((), None)
