@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.domain.predictions import INDETERMINATE, KEY_COLUMNS, PROBABILITY_COLUMNS
+from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import PredictionsError, StudyError
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -54,7 +55,7 @@ def load_predictions(folder: Path, study: StudyRecord) -> Predictions:
     """Read and check `folder`/predictions.parquet against `study`.
 
     Raise `PredictionsError`, naming strategy, fold and the first image ids, if rows are missing, duplicated or
-    contradictory, or not probabilities.
+    contradictory, or not probabilities, or if the profile has a gate and the rows of `robust` do not have its answers.
     """
     if study.protocol == "origins":
         raise StudyError(
@@ -69,6 +70,8 @@ def load_predictions(folder: Path, study: StudyRecord) -> Predictions:
     _check_agreement(path, frame, ("label", "fold", "group_id", "source"))
     if study.protocol == "grouped":
         _check_groups(path, frame)
+    if ROBUST in study.strategies and study.profile.robust.gate:
+        _check_gate(path, frame, study.name)
     return _aligned(frame, study)
 
 
@@ -258,6 +261,19 @@ def _check_groups(path: Path, frame: pd.DataFrame) -> None:
             f"{path}: expected every group (patient, duplicates) in one fold, as the protocol “grouped” requires.",
             received=f"{len(split)} groups in several folds: {_some(split)}",
             advice="The results would be too high. Build the manifest again and run the study on it.",
+        )
+
+
+def _check_gate(path: Path, frame: pd.DataFrame, name: str) -> None:
+    rows = frame[frame["strategy"] == ROBUST]
+    empty = rows[rows[INDETERMINATE].isna()] if INDETERMINATE in rows else rows
+    if len(empty):
+        folds = ", ".join(map(str, sorted(empty["fold"].unique())))
+        raise PredictionsError(
+            f"{path}: expected the column {INDETERMINATE} in every row of {ROBUST}, as study {name!r} has gate = true.",
+            received=f"{'no value' if INDETERMINATE in rows else 'no such column'} for folds {folds}: {_images(empty)}",
+            advice=f"Delete {path.parent / 'trials' / ROBUST} and run the same cross_validate command again: only the "
+            f"trials of {ROBUST} are run again.",
         )
 
 

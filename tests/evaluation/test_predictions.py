@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from cxr_platform.config import RobustConfig
 from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.errors import PredictionsError, StudyError
 from cxr_platform.evaluation.predictions import (
@@ -276,3 +278,28 @@ def test_answers_at_a_gate_are_those_of_the_strategy_that_has_one(folder):
 
     assert list(loaded.indeterminate) == ["scratch"]
     assert loaded.indeterminate["scratch"].tolist() == [name.endswith("1") for name in loaded.image_id]
+
+
+def gated_study(folder: Path, gate: bool) -> tuple[Path, StudyRecord]:
+    """A study of `robust` on three folds, and its record with or without a gate in the profile."""
+    record = read_study(write_study(folder, drawn_frame({"scratch": 0.9, "robust": 0.8}, folds=3)))
+    profile = replace(record.profile, robust=RobustConfig(gate=gate))
+    return folder, record.model_copy(update={"profile": profile})
+
+
+def test_a_study_with_a_gate_needs_the_answers_of_it_in_its_predictions(tmp_path: Path) -> None:
+    advice = r"Delete .*trials/robust and run the same cross_validate command again"
+    with pytest.raises(PredictionsError, match=rf"study 'test' has gate.*no such column for folds 0, 1, 2.*{advice}"):
+        load_predictions(*gated_study(tmp_path, gate=True))
+    assert load_predictions(*gated_study(tmp_path, gate=False)).indeterminate == {}
+
+
+def test_predictions_of_a_gate_that_lack_its_answers_in_one_fold_name_the_fold(tmp_path: Path) -> None:
+    folder, record = gated_study(tmp_path, gate=True)
+    frame = pd.read_parquet(folder / "predictions.parquet")
+    of_robust = frame["strategy"] == "robust"
+    store(folder, frame.assign(indeterminate=np.where(of_robust & (frame["fold"] != 1), False, None)))
+    with pytest.raises(PredictionsError, match="no value for folds 1: "):
+        load_predictions(folder, record)
+    store(folder, frame.assign(indeterminate=np.where(of_robust, False, None)))
+    assert not load_predictions(folder, record).indeterminate["robust"].any()
