@@ -53,7 +53,7 @@ def reason(screening: Screening, bundle: Bundle) -> str:
     if screening.disagreement:
         return (
             f"The two heads of the model disagree on {name}: the one of all classes names it, the one that was fitted "
-            f"within the sources of {name} does not."
+            f"within the origins that have {name} and other images does not."
         )
     low, high = point.zone
     position = {"positive": "above", "negative": "below", "indeterminate": "within"}[screening.decision]

@@ -162,8 +162,8 @@ def test_the_decision_rule_has_the_gate_of_a_strategy_that_has_one(usual: str) -
     bundle = make_bundle("v7", strategy="scratch", study=changed(STUDY, manifest_hash=HASH))
     made_card = model_card(bundle, performance, gated, manifest_images(parts.manifest).facts, LIMITS)
     (rule,) = [line for line in made_card.splitlines() if line.startswith("- Decision rule")]
-    assert rule.endswith("within the sources of Covid19 does not.")
-    assert "within the sources of Covid19" not in usual
+    assert rule.endswith("within the origins that have Covid19 and other images does not.")
+    assert "within the origins that have Covid19" not in usual
 
 
 def test_gaps_for_the_publisher_are_marked(usual: str) -> None:

@@ -99,6 +99,8 @@ def test_pictures_are_encoded_as_base64() -> None:
 
 def test_the_reason_says_that_the_heads_of_a_gate_disagree(screener: Screener, screening: Screening) -> None:
     undecided = replace(screening, decision="indeterminate", covid19=0.05, findings=(), disagreement=True)
-    assert reason(undecided, screener.bundle).startswith("The two heads of the model disagree on Covid19: ")
+    told = reason(undecided, screener.bundle)
+    assert told.startswith("The two heads of the model disagree on Covid19: ")
+    assert told.endswith("within the origins that have Covid19 and other images does not.")
     refused = replace(undecided, findings=(FINDING,), decision="not-screenable")
     assert "not screenable" in reason(refused, screener.bundle)

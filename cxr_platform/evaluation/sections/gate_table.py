@@ -10,8 +10,9 @@ from cxr_platform.labels import POSITIVE_CLASS
 
 NOTE = (
     "Percent of images, out of their folds, with the 95 % confidence interval by bootstrap over patients. "
-    f"Indeterminate: the head of all classes names {POSITIVE_CLASS}, and the head that was fitted within the sources "
-    f"of {POSITIVE_CLASS} does not. The other tables count such an image as the class that has the next probability."
+    f"Indeterminate: the head of all classes names {POSITIVE_CLASS}, and the head that was fitted within the origins "
+    f"that have {POSITIVE_CLASS} and other images does not. The other tables count such an image as the class that has "
+    "the next probability."
 )
 
 

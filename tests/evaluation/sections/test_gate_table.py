@@ -20,6 +20,7 @@ def test_images_are_named_by_both_heads_or_indeterminate_or_of_another_class() -
     assert [row.labels[1] for row in table.rows] == ["Covid19", "other"]
     assert [[cell.value for cell in row.values] for row in table.rows] == [[60, 20, 20], [10, 10, 80]]  # type: ignore[union-attr]
     assert all(cell.low < cell.value < cell.high for row in table.rows for cell in row.values)  # type: ignore[union-attr, operator]
+    assert "fitted within the origins that have Covid19 and other images does not" in table.note
     assert gate_table(scored, Bootstrap(scored.group_id), synthetic=False) is None
 
 
