@@ -7,6 +7,7 @@ views, (B, V, S, S). `features` are the spatial means of the last feature maps (
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from cxr_platform.config import ModelConfig, RobustConfig
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import BundleError
 from cxr_platform.evaluation.statistics.calibration import scale
-from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS, Parity
+from cxr_platform.registry.bundle import DISAGREEMENT, FEATURES, IMAGES, LOGITS, Parity
 
 if TYPE_CHECKING:
     from cxr_platform.models.mobilenet import Network
@@ -27,6 +28,8 @@ BATCH = 64
 PARITY_IMAGES = 256
 TOLERANCE = 1e-4
 """Largest allowed difference of a probability. Float32 sums in another order change one by about 1e-6 to 1e-5."""
+
+ADVICE = "No bundle was made. Install the versions of keras and onnxruntime in the lock file."
 
 Array = npt.NDArray[Any]
 
@@ -74,20 +77,24 @@ def onnx_answers(file: Path, images: "Array | ImageFile") -> tuple[Array, Array]
 
     `images` are uint8 (N, S, S), or views (N, V, S, S).
     """
+    logits, features = _onnx_outputs(file, images, (LOGITS, FEATURES))
+    return logits, features
+
+
+def _onnx_outputs(file: Path, images: "Array | ImageFile", names: Sequence[str]) -> list[Array]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     starts = range(0, max(1, len(images)), BATCH)
-    parts = [session.run([LOGITS, FEATURES], {IMAGES: images[start : start + BATCH]}) for start in starts]
-    logits, features = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return logits, features
+    parts = [session.run(names, {IMAGES: images[start : start + BATCH]}) for start in starts]
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 def measure_parity(network: "Network", file: Path, images: Array, temperature: float) -> Parity:
     """Return the largest difference of a probability at `temperature` between Keras and the ONNX `file`.
 
     `images` are (N, S, S) uint8, or views (N, V, S, S). Raise `BundleError` if the difference is above `TOLERANCE` or
-    not a number.
+    not a number, or if the heads of a gate disagree on other images, but for those where rounding decides.
     """
     from cxr_platform.training.trial import predict_images
 
@@ -99,9 +106,30 @@ def measure_parity(network: "Network", file: Path, images: Array, temperature: f
             f"Expected ONNX Runtime and Keras to give the same probabilities within {TOLERANCE:g} on {len(images)} "
             "images of the manifest.",
             received=f"a difference of {difference:g}",
-            advice="No bundle was made. Install the versions of keras and onnxruntime in the lock file.",
+            advice=ADVICE,
         )
+    _check_gate(network, file, images)
     return Parity(images=len(images), max_abs_difference=difference, tolerance=TOLERANCE)
+
+
+def _check_gate(network: "Network", file: Path, images: Array) -> None:
+    """Raise `BundleError` if Keras and the ONNX `file` tell a disagreement for other images, but for near ties."""
+    from cxr_platform.training.robust_trial import image_gate_margins, indeterminate_images
+
+    ours = indeterminate_images(network, images)
+    if ours is None:
+        return
+    (theirs,) = _onnx_outputs(file, images, (DISAGREEMENT,))
+    rows = np.flatnonzero(ours != theirs[:, 0])
+    if len(rows):
+        rows = rows[np.abs(image_gate_margins(network, images[rows])).min(axis=1) >= TOLERANCE]
+    if len(rows):
+        raise BundleError(
+            f"Expected ONNX Runtime and Keras to leave the same of {len(images)} images of the manifest "
+            f"indeterminate, but for differences of probabilities below {TOLERANCE:g}.",
+            received=f"other answers for {len(rows)} images",
+            advice=ADVICE,
+        )
 
 
 def evenly_spaced_rows(count: int, wanted: int = PARITY_IMAGES) -> Array:

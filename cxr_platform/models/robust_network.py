@@ -115,6 +115,22 @@ def has_gate(network: Network) -> bool:
 
 def indeterminate_answers(network: Network, features: NDArray[Any]) -> NDArray[Any]:
     """Return where (B,) the heads of a network with a gate disagree on Covid19, from features (B, V · F) float32."""
+    return disagreement(*_logits_at_gate(network, features))
+
+
+def gate_margins(network: Network, features: NDArray[Any]) -> NDArray[Any]:
+    """Return the probability of Covid19 less the highest other one (B, 2), by the first head and behind the gate.
+
+    Where one of the two is about 0, rounding decides whether the heads disagree.
+    """
+    margins = []
+    for logits in _logits_at_gate(network, features):
+        probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+        margins.append(probabilities[:, POSITIVE] - probabilities[:, OTHERS].max(axis=1))
+    return np.stack(margins, axis=1)
+
+
+def _logits_at_gate(network: Network, features: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the logits (B, 7) of the first head, and those behind the gate."""
     head = network.upper.get_layer("head_logits")
-    first, gated = (keras.ops.convert_to_numpy(logits(features)) for logits in (head.first_logits, head))
-    return disagreement(first, gated)
+    return [keras.ops.convert_to_numpy(logits(features)) for logits in (head.first_logits, head)]

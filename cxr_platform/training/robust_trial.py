@@ -13,7 +13,7 @@ from cxr_platform.config import RobustConfig
 from cxr_platform.errors import NotPossible
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.models.robust_network import build_robust_network, has_gate, indeterminate_answers
+from cxr_platform.models.robust_network import build_robust_network, gate_margins, has_gate, indeterminate_answers
 from cxr_platform.training.data import ViewImages
 from cxr_platform.training.robust_head import CONTRAST, LinearHead, fit_head, fitting_rows, within_origins
 from cxr_platform.training.trial import Epoch, TrialResult, Workbench, batch_outputs, softmax
@@ -148,8 +148,14 @@ def _flat(features: ViewFeatures, rows: Array) -> Array:
 
 def indeterminate_images(network: Network, images: Array) -> Array | None:
     """Return where (N,) the heads of a gate disagree on views (N, V, S, S) of images; `None` without a gate."""
-    if not has_gate(network):
-        return None
+    return _at_gate(network, images, indeterminate_answers) if has_gate(network) else None
+
+
+def image_gate_margins(network: Network, images: Array) -> Array:
+    """Return the `gate_margins` (N, 2) of a network with a gate on views (N, V, S, S) of images."""
+    return _at_gate(network, images, gate_margins)
+
+
+def _at_gate(network: Network, images: Array, answers: Callable[[Network, Array], Array]) -> Array:
     features = keras.Model(network.full.input, network.full.get_layer("features").output)
-    parts = [indeterminate_answers(network, each) for each in batch_outputs(features, images)]
-    return np.asarray(np.concatenate(parts))
+    return np.concatenate([answers(network, each) for each in batch_outputs(features, images)])

@@ -131,6 +131,35 @@ def test_the_graph_of_a_gate_tells_where_its_heads_disagree_as_keras_does(tmp_pa
     assert expected is not None
     assert 0 < expected.sum() < len(views)
     np.testing.assert_array_equal(told[:, 0], expected)
+    measure_parity(made, tmp_path / "model.onnx", views, 1.0)
+    with pytest.raises(BundleError, match=r"indeterminate.*other answers for \d+ images.*No bundle was made"):
+        measure_parity(made, with_disagreement_inverted(tmp_path / "model.onnx"), views, 1.0)
+
+
+def with_disagreement_inverted(graph: Path) -> Path:
+    """A graph with the same logits that tells a disagreement where there is none, and none where there is one."""
+    model = onnx.load(str(graph))
+    (node,) = [node for node in model.graph.node if node.output[0] == "disagreement"]
+    node.output[0] = "agreement"
+    model.graph.node.append(onnx.helper.make_node("Not", ["agreement"], ["disagreement"]))
+    onnx.save(model, str(graph))
+    return graph
+
+
+def test_a_difference_at_the_gate_is_allowed_where_rounding_decides(tmp_path: Path, network: Network) -> None:
+    config = RobustConfig(views=("whole", "lungs"), gate=True)
+    weights = made_robust_weights(tmp_path / "model.weights.h5", network, config)
+    made = champion_network("robust", MODEL, weights, robust=config)
+    views = np.random.default_rng(3).integers(0, 256, (9, 2, SIDE, SIDE)).astype("uint8")
+    arrays, covid19 = made.full.get_layer("head_logits").get_weights(), class_index("Covid19")
+    for number in (0, 1):  # Covid19 has the scores of Normal, and every other class lower ones: a tie of the two
+        kernel, bias = arrays[2 * number], arrays[2 * number + 1]
+        bias[:] = -100
+        kernel[:] = 0
+        bias[[covid19, class_index("Normal")]] = 0
+    made.full.get_layer("head_logits").set_weights(arrays)
+    export_onnx(made, tmp_path / "model.onnx")
+    measure_parity(made, with_disagreement_inverted(tmp_path / "model.onnx"), views, 1.0)
 
 
 def balance_heads(made: Network, views: np.ndarray) -> None:

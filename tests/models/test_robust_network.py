@@ -12,7 +12,7 @@ from cxr_platform.labels import class_index
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.models.robust_network import build_robust_network, has_gate, indeterminate_answers
+from cxr_platform.models.robust_network import build_robust_network, gate_margins, has_gate, indeterminate_answers
 from tests.training.builders import SIDE, live_imagenet, tiny_profile
 
 PROFILE = tiny_profile()
@@ -89,3 +89,11 @@ def test_answers_are_indeterminate_where_the_first_head_alone_names_covid19() ->
     assert 0 < expected.sum() < 200
     np.testing.assert_array_equal(indeterminate_answers(gated, features), expected)
     assert (has_gate(gated), has_gate(first)) == (True, False)
+
+
+def test_margins_at_the_gate_have_the_signs_of_what_is_named_before_and_behind_it() -> None:
+    gated = network(RobustConfig(views=TWO_VIEWS.views, gate=True))
+    features = np.random.default_rng(3).normal(0, 1, (200, gated.upper.input_shape[1])).astype("float32")
+    first, behind = gate_margins(gated, features).T
+    assert (behind <= first + 1e-6).all()
+    np.testing.assert_array_equal(indeterminate_answers(gated, features), (first > 0) & (behind < 0))
