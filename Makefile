@@ -147,7 +147,7 @@ ON_EACH_STACK = tests/stack tests/intake/test_dicom.py tests/intake/test_dicom_s
                 tests/cluster/test_submit_on_a_cluster.py
 
 test-stack: setup
-	$(RUN) pytest -q -p no:cacheprovider $(if $(filter jax,$(STACK)),$(ON_EACH_STACK),tests/stack)
+	$(RUN) pytest -q -p no:cacheprovider $(ON_EACH_STACK)
 
 # Two processes side by side, one for each of two processors.
 FAST = $(RUN) pytest -q -p no:cacheprovider -m "not ray and not slow"

@@ -10,7 +10,7 @@ from cxr_platform.intake.duplicates import SAME_IMAGE_AGREEMENT, Pairs, detail_a
 from cxr_platform.intake.keypoints import find_keypoints
 from cxr_platform.intake.letterbox import without_padding
 from cxr_platform.manifest.cache import PixelReader
-from cxr_platform.manifest.grouping import StoredKeypoints, first_of_each
+from cxr_platform.manifest.grouping import StoredKeypoints, content_of, first_of_each
 from cxr_platform.manifest.patient_ids import key_space, patient_salt
 from cxr_platform.manifest.patients import header_patient, stated_patient
 from cxr_platform.manifest.records import SelectedImage
@@ -129,7 +129,7 @@ def changed_copies(
     contents = dict(of_study(np.array(sorted(set(row_of.values())), int)))
     for n, row in row_of.items():
         image = images[new[min(n.first, n.second)]]
-        whole = without_padding(pixels.images([image.decoded])[0], image.facts.width, image.facts.height)
+        whole = content_of(image, pixels)
         first, second = (whole, contents[row]) if n.first < count else (contents[row], whole)
         if aligned_agreement(first, second, n) >= MIN_AGREEMENT:
             found[new[min(n.first, n.second)]] = facts["source_path"][row]

@@ -161,14 +161,18 @@ def changed_copies(
     sought = None if queries is None else sum(position < queries for position in first)
 
     def content(position: int) -> npt.NDArray[np.uint8]:
-        image = selected[first[position]]
-        return without_padding(pixels.images([image.decoded])[0], image.facts.width, image.facts.height)
+        return content_of(selected[first[position]], pixels)
 
     return as_pairs(
         (first[n.first], first[n.second])
         for n in nominate(stored, progress=progress, queries=sought)
         if aligned_agreement(content(n.first), content(n.second), n) >= MIN_AGREEMENT
     )
+
+
+def content_of(image: SelectedImage, pixels: PixelReader) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image without the padding, (h, w) uint8."""
+    return without_padding(pixels.images([image.decoded])[0], image.facts.width, image.facts.height)
 
 
 class StoredKeypoints(Sequence[Keypoints]):
@@ -191,8 +195,7 @@ class StoredKeypoints(Sequence[Keypoints]):
         image = self._images[position]
         stored = self._pixels.keypoints(image.decoded)
         if stored is None:
-            whole = self._pixels.images([image.decoded])[0]
-            return find_keypoints(without_padding(whole, image.facts.width, image.facts.height))
+            return find_keypoints(content_of(image, self._pixels))
         left, _, right, _ = content_box(image.facts.width, image.facts.height, self._pixels.size)
         return Keypoints.from_bytes(stored, right - left)
 

@@ -8,8 +8,9 @@ always give the same replicates, so differences between strategies are paired.
 The intervals do not include the variation between training runs or between hospitals.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from math import isfinite
 from typing import TypeAlias
 
 import numpy as np
@@ -110,6 +111,17 @@ def exact_bounds(share: float, groups: int) -> tuple[float, float]:
     """Return Clopper and Pearson's bounds, from 0 to 1, of a `share` of 0 or 1 over `groups`, each as one trial."""
     low, high = proportion_confint(round(share * groups), groups, alpha=1 - LEVEL, method="beta")
     return float(low), float(high)
+
+
+def constant_area(area: float, sides: Iterable[int]) -> Interval | None:
+    """Return the interval of an area under the ROC curve that no replicate changes, and `None` for any other area.
+
+    Of an undefined one (NaN) there is no value. An area of 0 or 1 has Clopper and Pearson's bounds, with the groups of
+    the side that has fewer as trials; `sides` are the groups with positive and with negative images.
+    """
+    if not isfinite(area):
+        return Interval(None, ratio=True)
+    return Interval(area, *exact_bounds(area, min(sides)), ratio=True) if area in (0.0, 1.0) else None
 
 
 def percentile_interval(value: float, replicates: Array, *, ratio: bool = False, signed: bool = False) -> Interval:

@@ -16,7 +16,7 @@ from cxr_platform.evaluation.findings import SMALL, ExternalPair
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
 from cxr_platform.evaluation.statistics.external import ensemble_probabilities
-from cxr_platform.evaluation.statistics.hospitals import SCORE, RankedPairs, with_corrected_p
+from cxr_platform.evaluation.statistics.hospitals import SCORE, RankedPairs, large_pairs, with_corrected_p
 from cxr_platform.evaluation.statistics.outside import stated_findings
 from cxr_platform.evaluation.statistics.unseen_origins import PairScores, areas_of, pair_intervals
 from cxr_platform.labels import POSITIVE_CLASS
@@ -85,8 +85,7 @@ def external_pairs(
 def _counted(pairs: Sequence[ExternalPair]) -> list[bool]:
     """Return for each pair if it counts for the mean, as `ExternalPairs` describes."""
     unseen = [not (pair.within or pair.studied) for pair in pairs]
-    large = [not pair.small and new for pair, new in zip(pairs, unseen, strict=True)]
-    return large if any(large) else unseen
+    return large_pairs(pairs, unseen)
 
 
 def _rows_of_pairs(

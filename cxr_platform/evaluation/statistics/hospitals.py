@@ -54,6 +54,13 @@ class RankedPairs(Generic[Ranked]):
             return float(values.mean()), np.asarray(np.nansum(drawn, axis=1) / np.isfinite(drawn).sum(axis=1))
 
 
+def large_pairs(pairs: Sequence[RankedPair], among: Sequence[bool] | None = None) -> list[bool]:
+    """Return which pairs have enough patients for a conclusion, or which are `among` (`None`: all) if none has."""
+    among = [True] * len(pairs) if among is None else among
+    large = [one and not pair.small for pair, one in zip(pairs, among, strict=True)]
+    return large if any(large) else list(among)
+
+
 def ranked_pairs(frame: pd.DataFrame, seed: int, strategy: str = "") -> RankedPairs[HospitalPair] | None:
     """Return every pair of origins of which one was left out; `None` without a pair.
 

@@ -14,7 +14,7 @@ import numpy as np
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import Spread, spread
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, exact_bounds, percentile_interval
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, constant_area, percentile_interval
 from cxr_platform.labels import CLASSES
 
 
@@ -210,18 +210,12 @@ class ScoresInParts:
 def mean_auc(
     scores: Array, parts: Sequence[tuple[Array, Array]], bootstrap: Bootstrap, shares: Sequence[float] | None = None
 ) -> Interval:
-    """Return the ROC AUC of `ScoresInParts`; undefined if no part has pairs.
-
-    An AUC of 0 or 1 is the same in every replicate; its bounds are Clopper and Pearson's, with the groups of the side
-    that has fewer as trials.
-    """
+    """Return the ROC AUC of `ScoresInParts`; undefined if no part has pairs. One of 0 or 1 is a `constant_area`."""
     in_parts = ScoresInParts(scores, parts, shares)
     value = float(in_parts.areas(np.ones((1, len(scores)), np.float32))[0])
-    if np.isnan(value):
-        return Interval(None, ratio=True)
-    if value in (0.0, 1.0):
-        sides = [bootstrap.groups_among(np.any([part[side] for part in parts], axis=0)) for side in (0, 1)]
-        return Interval(value, *exact_bounds(value, min(sides)), ratio=True)
+    sides = (bootstrap.groups_among(np.any([part[side] for part in parts], axis=0)) for side in (0, 1))
+    if (constant := constant_area(value, sides)) is not None:
+        return constant
     if bootstrap.groups < 2:
         return Interval(value, ratio=True)
     return percentile_interval(value, bootstrap.replicate(in_parts.areas), ratio=True)

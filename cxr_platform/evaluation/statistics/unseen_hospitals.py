@@ -12,7 +12,7 @@ from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import HospitalPair
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
-from cxr_platform.evaluation.statistics.hospitals import RankedPairs, ranked_pairs
+from cxr_platform.evaluation.statistics.hospitals import RankedPairs, large_pairs, ranked_pairs
 from cxr_platform.labels import CLASSES
 
 
@@ -82,8 +82,7 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _mean(ranked: RankedPairs[HospitalPair]) -> tuple[float, Array]:
     """Return the mean area of the pairs that are not small, or of all if all are, and its replicates (R,)."""
-    large = [not pair.small for pair in ranked.pairs]
-    return ranked.mean(large if any(large) else None)
+    return ranked.mean(large_pairs(ranked.pairs))
 
 
 def _rates(

@@ -8,7 +8,7 @@ import numpy as np
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, exact_bounds, percentile_interval
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, constant_area, percentile_interval
 from cxr_platform.evaluation.statistics.measures import RankedScores
 
 Pair = tuple[str, str]
@@ -84,18 +84,9 @@ def areas_of(scored: Mapping[Key, PairScores], bootstrap: Bootstrap) -> tuple[Ar
 def pair_intervals(
     scored: Mapping[Key, PairScores], areas: Array, replicates: Array, bootstrap: Bootstrap
 ) -> list[Interval]:
-    """Return the area of each pair with its interval, from the results of `areas_of`.
-
-    An area of 0 or 1 is the same in every replicate. Its bounds are Clopper and Pearson's, with the groups of the side
-    that has fewer as trials.
-    """
+    """Return the area of each pair with its interval, from the results of `areas_of`; one of 0 or 1 is constant."""
     intervals = []
     for each, area, drawn in zip(scored.values(), areas.tolist(), replicates.T, strict=True):
-        if not np.isfinite(area):
-            intervals.append(Interval(None, ratio=True))
-        elif area in (0.0, 1.0):
-            sides = (bootstrap.groups_among(each.rows[each.positive == side]) for side in (True, False))
-            intervals.append(Interval(area, *exact_bounds(area, min(sides)), ratio=True))
-        else:
-            intervals.append(percentile_interval(area, drawn, ratio=True))
+        sides = (bootstrap.groups_among(each.rows[each.positive == side]) for side in (True, False))
+        intervals.append(constant_area(area, sides) or percentile_interval(area, drawn, ratio=True))
     return intervals
