@@ -100,4 +100,5 @@ def test_sources_of_an_origin_of_the_study_are_named(tmp_path: Path, capsys: pyt
     write_figures(tmp_path, unseen(STRATEGY), workspace(STRATEGY), {"ohio": "west"}, synthetic=False)
     output = capsys.readouterr().out
     assert "Not of another hospital: the study was trained on other images of west." in output
-    assert re.search(r"\|  \| west \| Normal \| [\d.]+ \([\d.]+ to [\d.]+\) \| 25 \| 25 \| 25 \| yes \|", output)
+    area = r"[\d.]+ \([\d.]+ to [\d.]+\)"
+    assert re.search(rf"\|  \| west \| Normal \| {area} \| 25 \| 25 \| 25 \| studied origin \|", output)
