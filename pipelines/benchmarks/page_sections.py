@@ -65,18 +65,25 @@ def _step(result: Result) -> Section:
         to_bare, to_fit = speed["loop_to_bare_step"], speed["loop_to_model_fit"]
         rates = [f"{speed[name]:.0f}" for name in ("loop", "bare_step", "model_fit")]
         types = [speed["precision"], speed["depthwise"] or "none"]
-        rows.append([speed["strategy"], *types, *rates, f"{to_bare:.2f}", f"{to_fit:.2f}"])
+        by_round = zip(*speed["ratios"], strict=True) if "ratios" in speed else ((), ())
+        ratios = [_with_range(*one) for one in zip((to_bare, to_fit), by_round, strict=True)]
+        rows.append([speed["strategy"], *types, *rates, *ratios])
         which = f"{speed['strategy']}, {size} px"
         for wanted, ratio, least in (("the bare step", to_bare, STEP_TO_BARE), ("`model.fit`", to_fit, STEP_TO_FIT)):
             claims.append(Claim(f"{which}: loop at least {least:g} of {wanted}", f"{ratio:.2f}", ratio >= least))
     heading = ["strategy", "precision", "depthwise", "loop (images/s)", "bare step", "`model.fit`"]
     heading += ["loop / bare", "loop / fit"]
     deterministic = "deterministic" if result["deterministic"] else "not deterministic"
+    ranged = any("ratios" in speed for speed in result["speeds"])
     body = (
         f"{result['batches']} batches in {result['rounds']} rounds, operations {deterministic}; ratios are medians "
-        f"over the rounds.\n\n{markdown_table(heading, rows)}"
+        f"over the rounds{', with the lowest and the highest' if ranged else ''}.\n\n{markdown_table(heading, rows)}"
     )
     return Section(f"The training step at {size} px", body, tuple(claims))
+
+
+def _with_range(middle: float, rounds: Sequence[float]) -> str:
+    return f"{middle:.2f} ({min(rounds):.2f} to {max(rounds):.2f})" if rounds else f"{middle:.2f}"
 
 
 def _overhead(result: Result) -> Section:

@@ -39,13 +39,14 @@ MOST_EPOCHS = 10_000
 class StepRequest:
     """Strategies, side of the images in pixels, precisions, and the JSON file for the result (`None`: print only).
 
-    `deterministic` measures operations that repeat, also on a GPU.
+    `deterministic` measures operations that repeat, also on a GPU. The ways take turns in `rounds`.
     """
 
     strategies: tuple[str, ...]
     input_size: int
     precision: tuple[Precision, ...]
     deterministic: bool
+    rounds: int
     json: Path | None
 
 
@@ -53,7 +54,8 @@ class StepRequest:
 class StepSpeed:
     """Images per second of one strategy, medians over the rounds, and the medians of the ratios within each round.
 
-    `depthwise` is the type in which depthwise convolutions are computed; `None` without any.
+    `depthwise` is the type in which depthwise convolutions are computed; `None` without any. `ratios` has those of each
+    round, to the bare step and to `model.fit`.
     """
 
     strategy: str
@@ -64,6 +66,7 @@ class StepSpeed:
     model_fit: float
     loop_to_bare_step: float
     loop_to_model_fit: float
+    ratios: tuple[tuple[float, float], ...] = ()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +88,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deterministic", action="store_true", help="on a GPU too, as with resources.deterministic = true"
     )
+    parser.add_argument(
+        "--rounds",
+        type=parse_rounds,
+        default=ROUNDS,
+        metavar="N",
+        help=f"rounds in which the ways take turns, {BATCHES} batches each (default: {ROUNDS})",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
@@ -95,6 +105,13 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
     if not set(names) <= set(known):
         raise argparse.ArgumentTypeError(f"expected names out of {', '.join(known)}, not {text!r}")
     return tuple(name for name in known if name in names)
+
+
+def parse_rounds(text: str) -> int:
+    """Return a whole number of at least 1; raise `ArgumentTypeError` for another one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def run(request: StepRequest) -> int:
@@ -108,7 +125,8 @@ def run(request: StepRequest) -> int:
     for name in request.strategies:
         for precision in request.precision:
             for float32_depthwise in (False, True) if _has_depthwise_choice(name, precision) else (False,):
-                speed = measure(name, workbench(profile, gpus, precision), profile.augmentation, float32_depthwise)
+                bench = workbench(profile, gpus, precision)
+                speed = measure(name, bench, profile.augmentation, float32_depthwise, request.rounds)
                 speeds.append(speed)
                 print(
                     f"{name:<16}{precision:<16}{speed.depthwise or 'none':<16}"
@@ -118,7 +136,7 @@ def run(request: StepRequest) -> int:
                 )
     if request.json is not None:
         settings = {"input_size": request.input_size, "deterministic": is_deterministic(profile.resources, gpus)}
-        settings |= {"batches": BATCHES, "rounds": ROUNDS}
+        settings |= {"batches": BATCHES, "rounds": request.rounds}
         write_result(request.json, "step", {**settings, "speeds": [asdict(speed) for speed in speeds]})
     return 0
 
@@ -153,11 +171,13 @@ def workbench(profile: Profile, gpus: float, precision: Precision) -> "Workbench
     return Workbench(profile.model, profile.training, weights, precision, placement_of(profile.resources, gpus))
 
 
-def measure(name: str, bench: "Workbench", augmentation: AugmentationConfig, float32_depthwise: bool) -> StepSpeed:
+def measure(
+    name: str, bench: "Workbench", augmentation: AugmentationConfig, float32_depthwise: bool, rounds: int = ROUNDS
+) -> StepSpeed:
     """Return the speeds of strategy `name` on random images."""
     test = SpeedTest(name, bench, augmentation, BATCHES, float32_depthwise=float32_depthwise)
     test.compile()
-    return test.measure()
+    return test.measure(rounds)
 
 
 class SpeedTest:
@@ -205,12 +225,13 @@ class SpeedTest:
         for way in (self.loop, self.bare, self.fit):
             way()
 
-    def measure(self) -> StepSpeed:
-        """Return the speeds over `ROUNDS` rounds in which the ways take turns."""
+    def measure(self, rounds: int = ROUNDS) -> StepSpeed:
+        """Return the speeds over `rounds` rounds in which the ways take turns."""
         ways: tuple[Callable[[], object], ...] = (self.loop, self.bare, self.fit)
-        seconds = np.array([[self.seconds(way) for way in ways] for _ in range(ROUNDS)])
+        seconds = np.array([[self.seconds(way) for way in ways] for _ in range(rounds)])
         loop, bare_seconds, fit_seconds = (float(median(column)) for column in seconds.T)
         images = self._batches * self._batch_size
+        ratios = seconds[:, 1:] / seconds[:, :1]
         return StepSpeed(
             self._name,
             self._precision,
@@ -218,8 +239,9 @@ class SpeedTest:
             images / loop,
             images / bare_seconds,
             images / fit_seconds,
-            float(median(seconds[:, 1] / seconds[:, 0])),
-            float(median(seconds[:, 2] / seconds[:, 0])),
+            float(median(ratios[:, 0])),
+            float(median(ratios[:, 1])),
+            tuple((to_bare, to_fit) for to_bare, to_fit in ratios.tolist()),
         )
 
     @staticmethod

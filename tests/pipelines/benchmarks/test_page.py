@@ -136,6 +136,17 @@ def test_memory_and_speed_of_studies_larger_than_memory_are_stated(tmp_path: Pat
         assert row in text
 
 
+def test_ratios_of_a_step_have_their_lowest_and_highest_where_they_were_kept(tmp_path: Path) -> None:
+    result = step_result(0.97)
+    result["speeds"].append({**result["speeds"][0], "ratios": [[0.9, 1.2], [0.97, 1.11], [1.04, 1.0]]})
+    out = tmp_path / "page.md"
+    assert benchmark.main(["page", *written(tmp_path, result), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert "medians over the rounds, with the lowest and the highest." in text
+    assert "| 90 | 0.97 | 1.11 |" in text
+    assert "| 90 | 0.97 (0.90 to 1.04) | 1.11 (1.00 to 1.20) |" in text
+
+
 def cluster_result() -> dict[str, Any]:
     node = {"name": "node 1", "trials": 4, "megabytes": 312.4, "fetched_mb": 210.2, "hits": 900, "misses": 158}
     differences = {"off-the-shelf": 2e-6, "scratch": 0.01}

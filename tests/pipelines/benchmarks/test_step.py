@@ -18,13 +18,14 @@ from pipelines.benchmarks.step import StepSpeed
 def test_every_precision_is_a_row_and_16_bits_have_depthwise_convolutions_both_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure(name: str, bench: Workbench, _augmentation: object, float32_depthwise: bool) -> StepSpeed:
+    def measure(name: str, bench: Workbench, _: object, float32_depthwise: bool, rounds: int) -> StepSpeed:
+        assert rounds == 9
         assert bench.placement.deterministic
         depthwise = None if name == "off-the-shelf" else "float32" if float32_depthwise else bench.precision
         return StepSpeed(name, bench.precision, depthwise, 30.0, 40.0, 20.0, 0.75, 1.5)
 
     monkeypatch.setattr(step, "measure", measure)
-    words = ["step", "--strategies", "off-the-shelf,scratch", "--precision", "mixed_bfloat16,float32"]
+    words = ["step", "--strategies", "off-the-shelf,scratch", "--precision", "mixed_bfloat16,float32", "--rounds", "9"]
     assert benchmark.main([*words, "--json", str(tmp_path / "step.json")]) == 0
     speeds = json.loads((tmp_path / "step.json").read_text())["speeds"]
     assert [(s["strategy"], s["precision"], s["depthwise"]) for s in speeds] == [
@@ -65,6 +66,13 @@ def test_depthwise_convolutions_alone_can_be_float32() -> None:
     assert full.get_layer("Conv1").compute_dtype == "bfloat16"
     assert full(np.zeros((1, 32, 32, 3), "float32")).dtype == "float32"
     assert step.depthwise_type(build_network(strategy_by_name("off-the-shelf"), model).upper) is None
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "1.5", "many"])
+def test_rounds_are_a_positive_whole_number(rounds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["step", "--rounds", rounds])
+    assert f"expected a whole number of at least 1, not '{rounds}'" in capsys.readouterr().err
 
 
 def test_an_unknown_precision_is_refused_with_the_names(capsys: pytest.CaptureFixture[str]) -> None:
