@@ -173,14 +173,18 @@ class ScheduleConfig(Settings):
     early_share: FractionBelowOne = 0.0
     """Share of the epochs with the smaller images."""
 
+    def __post_init__(self) -> None:
+        if bool(self.early_scale) != bool(self.early_share):
+            raise ValueError("early_scale and early_share both above 0, or neither")
+
     def early_size(self, input_size: int) -> int:
         """Return the side of the smaller images in pixels, a multiple of 16, or 0 if there are none."""
         side = max(MIN_INPUT_SIZE, 16 * round(self.early_scale * input_size / 16))
         return side if self.early_scale and side < input_size else 0
 
     def early_epochs(self, epochs: int, input_size: int) -> int:
-        """Return how many of `epochs` have the smaller images."""
-        return round(epochs * self.early_share) if self.early_size(input_size) else 0
+        """Return how many of `epochs` have the smaller images; the last has those of `input_size`."""
+        return min(epochs - 1, round(epochs * self.early_share)) if self.early_size(input_size) else 0
 
     def full_size_epochs(self, epochs: int, input_size: int) -> float:
         """Return the epochs with images of `input_size` that take as long as `epochs`, by the number of pixels."""
@@ -195,7 +199,7 @@ class ScheduleConfig(Settings):
 
 @dataclass(frozen=True)
 class TrainingConfig(Settings):
-    """Settings that the paper does not state; the profiles give the reason of each value."""
+    """Settings that the paper does not state."""
 
     off_the_shelf: ScheduleConfig
     fine_tuning: ScheduleConfig

@@ -10,6 +10,7 @@ without each hospital, for the report of a grouped study.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -313,15 +314,25 @@ def _imagenet_weights(strategies: tuple[str, ...], profile: Profile, file: Path 
 
 
 def _assign_devices(request: CrossValidateRequest, profile: Profile) -> None:
-    """Limit this process to the resources of a trial, or leave the GPUs to the processes that run the trials."""
-    from cxr_platform.training.devices import hide_gpus, is_deterministic, limit_process
+    """Limit this process to the resources of a trial, or leave the GPUs to the processes that run the trials.
+
+    Print if this machine has a GPU that will not be used.
+    """
+    from cxr_platform.training import devices
     from cxr_platform.training.engine_local import local_share
 
+    cluster = request.engine == "ray" and (request.ray_address or os.environ.get("RAY_ADDRESS"))
+    if not cluster and profile.resources.gpu != 0 and devices.gpu_memory_gib() and not devices.backend_sees_gpu():
+        backend, version = devices.keras_backend(), "13" if devices.keras_backend() == "jax" else "12"
+        print(
+            f"The GPU of this machine is not used: Keras on {backend} sees none. `make setup STACK={backend} "
+            f"CUDA={version}` installs NVIDIA's libraries; resources.gpu = 0 in the profile leaves this line out."
+        )
     if request.engine == "local" and request.processes == 1:
         share = local_share(profile.resources)
-        limit_process(share.cpus, share.gpus, is_deterministic(profile.resources, share.gpus))
+        devices.limit_process(share.cpus, share.gpus, devices.is_deterministic(profile.resources, share.gpus))
     else:
-        hide_gpus()
+        devices.hide_gpus()
 
 
 def _engine(request: CrossValidateRequest) -> Any:

@@ -1,5 +1,5 @@
 import dataclasses
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -267,12 +267,26 @@ def test_a_small_collection_gets_the_least_number_of_steps() -> None:
     assert schedule.epochs_for(8000, batch_size=8) == 5
 
 
+def test_the_last_epoch_has_images_of_full_size() -> None:
+    schedule = ScheduleConfig(epochs=1, learning_rate=0.003, early_scale=0.67, early_share=0.9)
+    assert [schedule.early_epochs(epochs, 96) for epochs in (1, 2, 3, 10)] == [0, 1, 2, 9]
+
+
+@pytest.mark.parametrize("alone", ["early_scale", "early_share"])
+def test_smaller_images_need_a_size_and_a_share_of_the_epochs(alone: str) -> None:
+    quick = load_profile("quick").training.scratch
+    other = ({"early_scale", "early_share"} - {alone}).pop()
+    assert getattr(quick, alone)
+    with pytest.raises(ConfigError, match="early_scale and early_share both above 0, or neither"):
+        load_profile("quick", {f"training.scratch.{other}": 0.0})
+
+
 def test_the_first_epochs_of_scratch_may_have_smaller_images() -> None:
     schedule = ScheduleConfig(epochs=30, learning_rate=0.003, early_scale=0.67, early_share=0.67)
     assert [schedule.early_size(side) for side in (200, 96, 64, 40, 32)] == [128, 64, 48, 32, 0]
     assert schedule.early_epochs(30, 96) == 20
     assert schedule.early_epochs(30, 32) == 0, "there are no smaller ones"
     assert schedule.full_size_epochs(30, 96) == pytest.approx(10 + 20 * 4 / 9)
-    assert ScheduleConfig(epochs=30, learning_rate=0.003, early_share=0.5).full_size_epochs(30, 96) == 30
+    assert replace(schedule, early_scale=0.0, early_share=0.0).full_size_epochs(30, 96) == 30
     with pytest.raises(ConfigError, match="early_scale 0: activations of frozen layers have one size"):
         load_profile("quick", {"training.fine_tuning.early_scale": 0.5})

@@ -173,8 +173,9 @@ def _train(study: StudyRun, key: TrialKey, address: str | None, progress: Progre
     if position is not None:
         progress.message(f"continues after epoch {position.history[-1].epoch}")
     with connection(address):
-        resources = study.plan.profile.resources
-        share = trial_resources(resources, trials=1)
+        profile = study.plan.profile
+        share = trial_resources(profile, trials=1)
         activations = compute_activations(study, cuts_of([key.strategy]), share, progress)
-        reserved = champion_resources(resources, study.plan.profile.training.batch_size)
+        resources = profile.resources if share.gpus else replace(profile.resources, gpu=0.0)
+        reserved = champion_resources(resources, profile.training.batch_size)
         fit(ChampionJob(study, key, activations, reserved), progress)

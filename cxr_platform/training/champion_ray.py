@@ -174,17 +174,21 @@ class _ReportRestart(ray_train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
         reason = last_line(next(iter(worker_exceptions.values())))
-        ray.get(self._mailbox.put.remote(f"the worker died ({reason}) and is restarted from its last checkpoint"))
+        with suppress(ray.exceptions.RayError):
+            ray.get(self._mailbox.put.remote(f"the worker died ({reason}) and is restarted from its last checkpoint"))
 
 
 @contextmanager
 def _mailbox(progress: Progress) -> Iterator[Any]:
-    """Yield a mailbox whose content a thread passes to `progress`."""
+    """Yield a mailbox whose content a thread passes to `progress`; none if its node is lost, as training goes on."""
     mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
     over = threading.Event()
 
     def deliver() -> None:
-        for item in ray.get(mailbox.take.remote()):
+        items: list[Epoch | str] = []
+        with suppress(ray.exceptions.RayError):
+            items = ray.get(mailbox.take.remote())
+        for item in items:
             if isinstance(item, Epoch):
                 progress.step(TASK, item.epoch, item.epochs)
             else:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from cxr_platform.errors import ConfigError, NotPossible
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
 
 GIB_PER_TRIAL = 2.5
-"""GPU memory of one trial at 200 px and batch size 32, with its context. An estimate with a margin."""
+"""GPU memory of one trial at 200 px and batch size 32 in float32, with its context. An estimate with a margin."""
 
 GIB_PER_CONTEXT = 0.6
 """GPU memory of a process before TensorFlow allocates any; the framework's limit does not count it."""
@@ -35,7 +36,7 @@ RESIDENT_SHARE = 0.4
 the host. While they are joined, before the first step, they take twice as much."""
 
 
-CGROUP, CGROUP_FILES = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def keras_backend() -> str:
@@ -55,17 +56,31 @@ def keras_backend() -> str:
     return name
 
 
-def gpu_share(resources: ResourcesConfig, gpus: float, processors: float, gpu_gib: float | None, trials: int) -> float:
+def gib_of_trial(batch_size: int, input_size: int = 200, precision: str = "float32") -> float:
+    """Return the GPU memory of a trial in GiB: `GIB_PER_TRIAL` in proportion to the bytes of a batch of images."""
+    size = 1.0 if precision == "float32" else 0.5
+    return GIB_PER_TRIAL * size * (batch_size / 32) * (input_size / 200) ** 2
+
+
+def gpu_share(
+    resources: ResourcesConfig,
+    gpus: float,
+    processors: float,
+    gpu_gib: float,
+    trials: int,
+    trial_gib: float = GIB_PER_TRIAL,
+) -> float:
     """Return the fraction of a GPU that each of `trials` reserves, rounded down to Ray's unit of 0.0001.
 
-    With `auto`, a GPU gets as many trials as its memory holds (`GIB_PER_TRIAL` each) and the processors can feed, but
-    no more than needed to run all at once: two trials on one GPU are slower than one on each of two. 0 without a GPU.
+    With `auto`, a GPU gets as many trials as its memory holds (`trial_gib` each, but `GIB_PER_TRIAL` at least) and the
+    processors can feed, but no more than needed to run all at once: two trials on one GPU are slower than one on each
+    of two. 0 without a GPU.
     """
     if resources.gpu != "auto":
         return float(resources.gpu)
     if gpus < 1:
         return 0.0
-    by_memory = max(1, int((gpu_gib or GIB_PER_TRIAL) // GIB_PER_TRIAL))
+    by_memory = max(1, int(gpu_gib // max(GIB_PER_TRIAL, trial_gib)))
     by_processors = max(1, int(processors / (resources.cpu * gpus) + 1e-6))
     by_demand = max(1, math.ceil(trials / gpus))
     return math.floor(1e4 / min(by_memory, by_processors, by_demand)) / 1e4
@@ -77,14 +92,30 @@ def gpu_memory_gib() -> float | None:
     return min(sizes) / 1024 if sizes else None
 
 
+@functools.cache
+def backend_sees_gpu() -> bool:
+    """Return True if Keras' backend computes on a GPU here: one that was installed without NVIDIA's libraries does not.
+
+    Another process asks it, which takes some seconds: in this one it would take memory of the GPU.
+    """
+    question = "import sys; from cxr_platform.training.step import gpu_is_visible; sys.exit(not gpu_is_visible())"
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return subprocess.run([sys.executable, "-c", question], env=environment, capture_output=True).returncode == 0
+
+
 def available_memory() -> int:
-    """Return the bytes of memory that a new process can use: of this machine, and of its container (cgroup v2)."""
+    """Return the bytes of memory that a new process can use: of this machine, and of its container (cgroup v2).
+
+    What the container holds of files that were not read lately counts as free, as the kernel gives it back.
+    """
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
     machine = int(fields["MemAvailable"].split()[0]) * 1024
     try:
-        limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in CGROUP_FILES)
-        return min(machine, int(limit) - int(used))
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        names = "memory.max", "memory.current", "memory.stat"
+        limit, used, parts = ((CGROUP / name).read_text(encoding="utf-8") for name in names)
+        held = dict(line.split() for line in parts.splitlines())
+        return max(0, min(machine, int(limit) - int(used) + int(held["inactive_file"])))
+    except (OSError, ValueError, KeyError):  # no cgroup v2, or no limit ("max")
         return machine
 
 

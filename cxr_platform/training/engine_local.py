@@ -17,7 +17,7 @@ from cxr_platform.progress import Progress
 from cxr_platform.training.activations.plan import choose_storages, plan_activations
 from cxr_platform.training.activations.rates import RateProbe
 from cxr_platform.training.activations.storage import MEMORY_SHARE, Room
-from cxr_platform.training.devices import available_memory, gpu_memory_gib
+from cxr_platform.training.devices import available_memory, backend_sees_gpu, gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import (
@@ -34,10 +34,10 @@ from cxr_platform.training.study_need import room_on_disk
 def local_share(resources: ResourcesConfig, processes: int = 1) -> Share:
     """Return the share of each of `processes` that run trials: the processors of a trial on Ray, for the same digits.
 
-    With a GPU, which the profile may forbid, the processes share it and all processors.
+    With a GPU, which the profile may forbid and the backend must see, the processes share it and all processors.
     """
     processors = os.cpu_count() or 1
-    if resources.gpu != 0 and gpu_memory_gib() is not None:
+    if resources.gpu != 0 and gpu_memory_gib() is not None and backend_sees_gpu():
         return Share(float(max(1, processors // processes)), 1.0 / processes)
     return Share(min(resources.cpu, float(processors)), 0.0)
 

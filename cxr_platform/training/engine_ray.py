@@ -16,7 +16,7 @@ import ray
 from ray import tune
 
 from cxr_platform.cluster import capacity, connection, tasks_on_node
-from cxr_platform.config import Precision, ResourcesConfig
+from cxr_platform.config import Precision, Profile
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
 from cxr_platform.ray_internals import NO_TUNE_TABLES
@@ -24,7 +24,15 @@ from cxr_platform.storage.files import cannot_write, remove, remove_unneeded, wr
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.storage.trial_files import read_trial_states
 from cxr_platform.training.activations.on_ray import Stored, compute_activations, fetched_activations
-from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
+from cxr_platform.training.devices import (
+    GIB_PER_TRIAL,
+    backend_sees_gpu,
+    gib_of_trial,
+    gpu_memory_gib,
+    gpu_share,
+    is_deterministic,
+    limit_process,
+)
 from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
@@ -66,7 +74,7 @@ def run(
     """
     cluster = address or os.environ.get("RAY_ADDRESS")
     with mps_for(study.plan.profile.resources, cluster), connection(address):
-        share = trial_resources(study.plan.profile.resources, len(todo))
+        share = trial_resources(study.plan.profile, len(todo))
         precision = trial_precision(study.plan.profile.training.precision, share)
         study.folder.set_precision(precision)
         activations = compute_activations(study, cuts_of([key.strategy for key in todo]), share, progress)
@@ -88,24 +96,38 @@ def _precision_here(setting: Literal["auto"] | Precision, share: Share) -> Preci
     return resolved_precision(setting, share)
 
 
-def trial_resources(resources: ResourcesConfig, trials: int) -> Share:
+def trial_resources(profile: Profile, trials: int) -> Share:
     """Return the resources of each of `trials`: no more processors than the largest node has, and a share of a GPU.
 
     They depend on what the cluster has and may grow to (`capacity`), not on the driver's machine; with a GPU, on the
-    nodes that have one. Raises `ConfigError` if a GPU is asked for and the cluster has none: trials would wait forever.
+    nodes that have one, and whose backend sees it. Raises `ConfigError` if more GPUs are asked for than a node has:
+    trials would wait forever.
     """
+    resources = profile.resources
     cluster = capacity(with_gpu=resources.gpu != 0)
-    if resources.gpu != "auto" and resources.gpu > cluster.gpus:
+    most = max([0.0, *(node.get("GPU", 0.0) for node in cluster.nodes)])
+    if resources.gpu != "auto" and resources.gpu > most:
         raise ConfigError(
-            f"Expected a cluster with the GPU that resources.gpu = {resources.gpu} asks for.",
-            received=f"{cluster.gpus:g} GPUs",
+            f"Expected a cluster with a node that has what resources.gpu = {resources.gpu:g} asks for.",
+            received=f"{most:g} GPUs on the node that has most",
             advice='Write gpu = "auto" into the profile, or 0.',
         )
     if not cluster.gpus:
         return Share(min(resources.cpu, capacity().largest_cpus), 0.0)
-    memory = ray.get(ray.remote(num_gpus=0.001)(gpu_memory_gib).remote()) if resources.gpu == "auto" else None
-    share = gpu_share(resources, cluster.gpus, cluster.cpus, memory, trials)
+    memory = GIB_PER_TRIAL
+    if resources.gpu == "auto":
+        usable: float | None = ray.get(ray.remote(num_gpus=0.001)(_usable_gib).remote())
+        if usable is None:
+            return Share(min(resources.cpu, capacity().largest_cpus), 0.0)
+        memory = usable
+    of_trial = gib_of_trial(profile.training.batch_size, profile.model.input_size)
+    share = gpu_share(resources, cluster.gpus, cluster.cpus, memory, trials, of_trial)
     return Share(min(resources.cpu, cluster.largest_cpus), share)
+
+
+def _usable_gib() -> float | None:
+    """Return the memory of this node's GPU in GiB, of one trial if it cannot be had, `None` if no backend sees it."""
+    return (gpu_memory_gib() or GIB_PER_TRIAL) if backend_sees_gpu() else None
 
 
 def run_rounds(shared: Shared, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:

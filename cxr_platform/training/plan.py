@@ -117,7 +117,7 @@ SOLVED_COST = 0.03
 quick, on a processor where off-the-shelf took 62 s."""
 
 
-def relative_cost(profile: Profile, name: str, images: int | None = None) -> float:
+def relative_cost(profile: Profile, name: str, images: float | None = None) -> float:
     """Return the relative time of one trial of a study of `images`: epochs × `MEASURED_COST`.
 
     For the order of trials and the time left; without `images` a schedule's least number of steps is left out.

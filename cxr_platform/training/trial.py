@@ -98,6 +98,7 @@ class Workbench:
         """
         model = self.model if input_size is None else replace(self.model, input_size=input_size)
         key = strategy.name, model.input_size
+        self.unload(but=key)
         if key not in self._kept:
             decay = self.training.schedule(strategy.family).weight_decay
             while len(self._kept) >= NETWORKS_KEPT:
@@ -106,8 +107,7 @@ class Workbench:
                 network = build_network(strategy, model, self.precision)
                 step = make_step(network, decay, self.training.label_smoothing, self.placement)
             self._kept[key] = network, step
-        self.unload(but=key)
-        network, step = self._kept[key]
+        network, step = self._kept[key] = self._kept.pop(key)  # the one used last is the last to go
         set_initial_weights(network, seed, self.imagenet)
         step.reset()
         return network, step

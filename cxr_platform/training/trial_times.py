@@ -63,16 +63,18 @@ def measured_times(root: Path, profile: Profile, strategies: Sequence[str]) -> T
     """
     keys = [TrialKey(name, fold) for name in TITLES for fold in range(profile.folds)]
     finished = [trial for trial in read_trials(root, keys).values() if trial is not None]
-    costs = {name: relative_cost(profile, name) for name in {*strategies, *(t.strategy for t in finished)}}
-    seconds, guessed = expected_seconds([(trial.strategy, trial.seconds.total) for trial in finished], costs)
-    if not seconds:
+    if not finished:
         raise StudyError(f"Expected finished trials in {root}.", received="none", advice="Give --times or --rate.")
+    trained = fmean(trial.images.train for trial in finished)
+    images = trained * profile.folds / (profile.folds - 1)
+    costs = {name: relative_cost(profile, name, images) for name in {*strategies, *(t.strategy for t in finished)}}
+    seconds, guessed = expected_seconds([(trial.strategy, trial.seconds.total) for trial in finished], costs)
     names = ordered(strategies)
     guesses = ", ".join(name for name in names if name in guessed)
     origin = f"measured in {len(finished)} trials of {root.name}"
     if guesses:
         origin += f", but guessed by relative cost: {guesses}"
-    size = TrialSize(fmean(trial.images.train for trial in finished), profile)
+    size = TrialSize(trained, profile)
     return TrialTimes({name: seconds[name] for name in names}, origin, size)
 
 

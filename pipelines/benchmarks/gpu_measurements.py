@@ -99,11 +99,11 @@ def _serve(connection: Connection, prepare: Prepare, arguments: Any) -> None:
 
 
 def gib_of(size: Size) -> float:
-    """Return the GPU memory of a measurement in GiB; `GIB_PER_TRIAL` is that of batch size 32 in float32."""
-    from cxr_platform.training.devices import GIB_PER_TRIAL
+    """Return the GPU memory of a measurement in GiB, as of 200 px."""
+    from cxr_platform.training.devices import gib_of_trial
 
     batch_size, precision = size
-    return GIB_PER_TRIAL * batch_size * BYTES[precision] / (32 * BYTES["float32"])
+    return gib_of_trial(batch_size, precision=precision)
 
 
 def groups_that_fit(parts: Sequence[Part], memory: float) -> Iterator[list[Part]]:

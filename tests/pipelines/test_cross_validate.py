@@ -13,6 +13,7 @@ import pytest
 
 from cxr_platform.domain.study import read_study
 from cxr_platform.evaluation.predictions import load_origin_predictions
+from cxr_platform.training import devices, engine_local
 from pipelines import cross_validate
 from tests.conftest import REPOSITORY
 from tests.evaluation.origin_study import images
@@ -46,6 +47,23 @@ def test_a_finished_study_is_not_run_again(
     assert "0 trials to run, 2 kept from before" in capsys.readouterr().out
     assert 'trials{state="finished",study="t"} 2.0' in (tmp_path / "cxr_study_t.prom").read_text()
     assert pq.read_table(work / "runs" / "t" / "predictions.parquet").num_rows == 56
+
+
+def test_a_gpu_that_keras_does_not_see_is_said_to_be_unused(
+    manifest: Path, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (devices, engine_local):
+        monkeypatch.setattr(module, "gpu_memory_gib", lambda: 8.0)
+        monkeypatch.setattr(module, "backend_sees_gpu", lambda: False)
+    request = arguments(manifest, work / "tiny.toml", work / "runs", "--no-report")
+    assert cross_validate.main(request) == 0
+    output = capsys.readouterr().out
+    assert "The GPU of this machine is not used: Keras on tensorflow sees none." in output
+    assert "`make setup STACK=tensorflow CUDA=12`" in output
+    unwanted = work / "processors.toml"
+    unwanted.write_text(PROFILE + "gpu = 0.0\n")
+    assert cross_validate.main(arguments(manifest, unwanted, work / "runs", "--no-report")) in (0, 2)
+    assert "not used" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from cxr_platform.cluster import connect
 from cxr_platform.config import ResourcesConfig
@@ -16,6 +17,7 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD, TrialKey
 from cxr_platform.errors import StudyError
 from cxr_platform.models.mobilenet import build_network
+from cxr_platform.training import champion_ray
 from cxr_platform.training.champion import Champion, run_champion
 from cxr_platform.training.champion_ray import TASK, champion_resources
 from cxr_platform.training.plan import Share
@@ -112,6 +114,14 @@ def test_a_training_that_cannot_converge_is_refused_and_not_retried(tmp_path: Pa
     with pytest.raises(StudyError, match="lower the learning rate"):
         run_champion(study.plan, study.folder, lambda: study, None, progress)
     assert not any("died" in message for message in progress.messages)
+
+
+def test_progress_that_is_lost_with_a_node_is_no_failure_of_the_training() -> None:
+    progress = RecordedProgress()
+    with champion_ray._mailbox(progress) as mailbox:
+        ray.kill(mailbox)
+        champion_ray._ReportRestart(mailbox).after_exception(None, {0: RuntimeError("lost")})
+    assert progress.steps == []
 
 
 def test_the_worker_reserves_the_gpus_that_a_step_uses_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

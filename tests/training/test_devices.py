@@ -21,7 +21,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_gpu_a_trial_reserves_none() -> None:
-    assert devices.gpu_share(ResourcesConfig(), gpus=0, processors=2, gpu_gib=None, trials=8) == 0
+    assert devices.gpu_share(ResourcesConfig(), gpus=0, processors=2, gpu_gib=0.0, trials=8) == 0
 
 
 def test_a_stated_fraction_is_taken_as_it_is() -> None:
@@ -37,6 +37,41 @@ def test_an_8_gib_gpu_holds_three_trials_when_the_processors_can_feed_them() -> 
 @pytest.mark.parametrize(("trials", "share"), [(3, 1.0), (4, 1.0), (8, 0.5), (80, 0.3333)])
 def test_a_gpu_is_shared_only_when_every_gpu_has_a_trial(trials: int, share: float) -> None:
     assert devices.gpu_share(ResourcesConfig(), gpus=4, processors=64, gpu_gib=8, trials=trials) == share
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "input_size", "share"), [(32, 200, 0.3333), (128, 200, 1.0), (64, 200, 1.0), (64, 96, 0.3333)]
+)
+def test_larger_batches_of_larger_images_leave_room_for_fewer_trials(
+    batch_size: int, input_size: int, share: float
+) -> None:
+    gib = devices.gib_of_trial(batch_size, input_size)
+    assert devices.gpu_share(ResourcesConfig(), gpus=1, processors=64, gpu_gib=8, trials=80, trial_gib=gib) == share
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_backend_without_the_libraries_of_a_gpu_sees_none() -> None:
+    assert devices.gpu_memory_gib() == 8
+    assert not devices.backend_sees_gpu()
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "stat", "free"),
+    [
+        ("1000000", "900000", "anon 100000\ninactive_file 700000\n", 800_000),
+        ("1000000", "1200000", "inactive_file 100000\n", 0),
+        ("max", "900000", "inactive_file 700000\n", None),
+        ("1000000", "900000", "anon 100000\n", None),
+    ],
+)
+def test_files_that_a_container_holds_in_memory_count_as_free(
+    limit: str, used: str, stat: str, free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("memory.max", limit), ("memory.current", used), ("memory.stat", stat)):
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(devices, "CGROUP", tmp_path)
+    available = devices.available_memory()
+    assert available == free if free is not None else available > 1_000_000, "that of the machine"
 
 
 def test_fractions_of_a_processor_are_not_lost_to_rounding() -> None:

@@ -51,8 +51,16 @@ def test_a_process_has_the_processors_of_a_trial_or_its_part_of_a_gpu_and_all_pr
     gpu_gib: float | None, resources: ResourcesConfig, processes: int, share: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_local, "gpu_memory_gib", lambda: gpu_gib)
+    monkeypatch.setattr(engine_local, "backend_sees_gpu", lambda: True)
     monkeypatch.setattr(engine_local.os, "cpu_count", lambda: 16)
     assert engine_local.local_share(resources, processes) == share
+
+
+def test_a_gpu_that_the_backend_does_not_see_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_local, "gpu_memory_gib", lambda: 8.0)
+    monkeypatch.setattr(engine_local, "backend_sees_gpu", lambda: False)
+    monkeypatch.setattr(engine_local.os, "cpu_count", lambda: 16)
+    assert engine_local.local_share(ResourcesConfig(cpu=2), 4) == Share(2, 0)
 
 
 def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -> None:

@@ -158,11 +158,13 @@ def test_a_trial_with_a_gpu_fits_a_node_with_a_gpu(monkeypatch: pytest.MonkeyPat
     """And its share of the GPU follows from the processors beside it, not from those of other nodes."""
     nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}]
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
-    monkeypatch.setattr(ray, "get", lambda _: 24.0)
-    resources = tiny_profile(**{"resources.cpu": 8.0}).resources
-    assert trial_resources(resources, trials=80) == Share(4.0, 1.0)
-    without = tiny_profile(**{"resources.cpu": 8.0, "resources.gpu": 0.0}).resources
+    memory: list[float | None] = [24.0]
+    monkeypatch.setattr(ray, "get", lambda _: memory[0])
+    with_gpu, without = (tiny_profile(**{"resources.cpu": 8.0, "resources.gpu": gpu}) for gpu in ("auto", 0.0))
+    assert trial_resources(with_gpu, trials=80) == Share(4.0, 1.0)
     assert trial_resources(without, trials=80) == Share(8.0, 0.0)
+    memory[0] = None  # the backend of that node does not see it
+    assert trial_resources(with_gpu, trials=80) == Share(8.0, 0.0)
 
 
 def test_a_stated_precision_needs_no_look_at_the_cluster() -> None:
@@ -179,9 +181,16 @@ def test_mps_for_a_cluster_named_by_the_environment_is_refused(tmp_path: Path, m
 
 def test_an_absent_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"resources\.gpu = 0\.5.*0 GPUs"):
-        trial_resources(tiny_profile(**{"resources.gpu": 0.5}).resources, trials=8)
+        trial_resources(tiny_profile(**{"resources.gpu": 0.5}), trials=8)
+
+
+def test_more_gpus_than_a_node_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 16.0, "GPU": 1.0}}] * 2
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with pytest.raises(ConfigError, match=r"resources\.gpu = 2 asks for.*1 GPUs on the node that has most"):
+        trial_resources(tiny_profile(**{"resources.gpu": 2.0}), trials=8)
 
 
 def test_a_trial_asks_for_no_more_processors_than_there_are() -> None:
-    requested = tiny_profile(**{"resources.cpu": 4096.0, "resources.gpu": 0.0}).resources
+    requested = tiny_profile(**{"resources.cpu": 4096.0, "resources.gpu": 0.0})
     assert trial_resources(requested, trials=8) == Share(ray.cluster_resources()["CPU"], 0.0)

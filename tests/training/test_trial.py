@@ -1,5 +1,7 @@
 import dataclasses
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from cxr_platform.config import ScheduleConfig
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import build_network
+from cxr_platform.training import trial
 from cxr_platform.training.inputs import ImageInputs, Index
 from cxr_platform.training.step import Placement, Step, Steps
 from cxr_platform.training.trial import (
@@ -158,6 +161,23 @@ def test_a_trial_begins_with_smaller_images_and_resumes_at_either_size(monkeypat
         result = run_trial(bench, SCRATCH, rows, seed=1, start=position)
         assert calls == whole[len(position.history) :]
         assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
+
+
+def test_the_networks_used_last_are_kept_and_one_that_goes_frees_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile, built, unloaded = tiny_profile(), [], []
+
+    def make(network: str, *_: object) -> Any:
+        built.append(network)
+        return SimpleNamespace(reset=lambda: None, unload=lambda: unloaded.append(network))
+
+    monkeypatch.setattr(trial, "build_network", lambda strategy, *_: strategy.name)
+    monkeypatch.setattr(trial, "make_step", make)
+    monkeypatch.setattr(trial, "set_initial_weights", lambda *_: None)
+    bench = Workbench(profile.model, profile.training)
+    for name in ("scratch", "fine-tuning-1", "scratch", "fine-tuning-3", "scratch"):
+        bench.set_up(strategy_by_name(name), seed=0)
+    assert built == ["scratch", "fine-tuning-1", "fine-tuning-3"]
+    assert "fine-tuning-1" in unloaded
 
 
 def test_the_state_of_a_step_fits_networks_of_another_size() -> None:

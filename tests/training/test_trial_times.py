@@ -40,6 +40,15 @@ def test_a_strategy_without_a_finished_trial_is_guessed_and_named(study: Path) -
     assert times.origin.endswith("but guessed by relative cost: fine-tuning-3")
 
 
+def test_a_guess_has_the_epochs_that_a_small_collection_gets(study: Path) -> None:
+    few = {"training.fine_tuning": {"epochs": 2, "learning_rate": 0.001, "steps": 100}}
+    usual, longer = (
+        measured_times(study, tiny_profile(**more), ["scratch", "fine-tuning-3"]).seconds for more in ({}, few)
+    )
+    assert longer["scratch"] == usual["scratch"]
+    assert longer["fine-tuning-3"] > 5 * usual["fine-tuning-3"]
+
+
 def test_a_head_that_is_solved_takes_a_time_that_scales_with_images_alone(tmp_path: Path) -> None:
     root = begin(tmp_path / "images", ("robust",))
     finish(root, "robust", 0, 5)

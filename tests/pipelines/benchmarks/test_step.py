@@ -51,6 +51,7 @@ def test_on_a_gpu_a_step_is_measured_as_trials_run_there_unless_asked_for(
     limits: list[tuple[float, bool]] = []
     monkeypatch.setattr(step, "measure", measure)
     monkeypatch.setattr(engine_local, "gpu_memory_gib", lambda: 16.0)
+    monkeypatch.setattr(engine_local, "backend_sees_gpu", lambda: True)
     monkeypatch.setattr(devices, "gpu_memory_gib", lambda: 16.0)
     monkeypatch.setattr(devices, "limit_process", lambda _cpus, gpus, repeats: limits.append((gpus, repeats)))
     assert benchmark.main(["step", "--strategies", "off-the-shelf", "--input-size", "32", *more]) == 0
