@@ -289,4 +289,4 @@ def test_the_first_epochs_of_scratch_may_have_smaller_images() -> None:
     assert schedule.full_size_epochs(30, 96) == pytest.approx(10 + 20 * 4 / 9)
     assert replace(schedule, early_scale=0.0, early_share=0.0).full_size_epochs(30, 96) == 30
     with pytest.raises(ConfigError, match="early_scale 0: activations of frozen layers have one size"):
-        load_profile("quick", {"training.fine_tuning.early_scale": 0.5})
+        load_profile("quick", {f"training.fine_tuning.early_{name}": 0.5 for name in ("scale", "share")})

@@ -58,10 +58,10 @@ def test_a_backend_without_the_libraries_of_a_gpu_sees_none() -> None:
 @pytest.mark.parametrize(
     ("limit", "used", "stat", "free"),
     [
-        ("1000000", "900000", "anon 100000\ninactive_file 700000\n", 800_000),
-        ("1000000", "1200000", "inactive_file 100000\n", 0),
-        ("max", "900000", "inactive_file 700000\n", None),
-        ("1000000", "900000", "anon 100000\n", None),
+        ("1000000", "900000", "anon 100000\ninactive_file 700000", 800_000),
+        ("1000000", "1200000", "inactive_file 100000", 0),
+        ("max", "900000", "inactive_file 700000", None),
+        ("1000000", "900000", "anon 100000", None),
     ],
 )
 def test_files_that_a_container_holds_in_memory_count_as_free(
