@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import Precision
+from cxr_platform.errors import ConfigError
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import pad
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.devices import keras_backend
 from cxr_platform.training.inputs import Array, Batch, Index, Inputs, gather
 
 _IMPLEMENTATIONS = {
@@ -231,7 +231,10 @@ def gpu_is_visible() -> bool:
 
 
 def _implementation() -> tuple[str, str]:
-    return _IMPLEMENTATIONS[keras_backend()]
+    backend = keras.backend.backend()
+    if backend not in _IMPLEMENTATIONS:
+        raise ConfigError("Expected KERAS_BACKEND to be tensorflow or jax.", received=repr(backend))
+    return _IMPLEMENTATIONS[backend]
 
 
 def pack(trained: Sequence[Any], kept: Sequence[Any], optimizer: Sequence[Any]) -> StepState:
