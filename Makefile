@@ -1,5 +1,5 @@
 # On a fresh machine: `make cv-all` and `make test`. `make help` lists the other targets.
-# Needs Python 3.10 to 3.12 with pip. Everything else is installed into .venv, nothing globally.
+# Needs Python 3.10 to 3.12 with pip and venv (3.11 to 3.13 with STACK=jax). Everything else is installed into .venv, nothing globally.
 # `make setup STACK=jax` makes .venv-jax, with JAX in place of TensorFlow; so does every target with STACK=jax.
 
 PYTHON   ?= python3
@@ -73,7 +73,7 @@ INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
-	@echo "Variables: STACK (tensorflow, jax) CUDA (setup: 12, 13) DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) OUTSIDE (folders of images of other diseases) ENGINE WEIGHTS PER_CLASS;"
+	@echo "Variables: PYTHON STACK (tensorflow, jax) CUDA (setup: 12, 13) DATA PROFILE PROTOCOL (grouped, paper, both, origins) STRATEGIES FOLDS NAME MANIFEST INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) OUTSIDE (folders of images of other diseases) ENGINE (ray, local) WEIGHTS PER_CLASS;"
 	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS TLS_CERT TLS_KEY (serve), ADDRESS VERB ARGS (submit)"
 	@echo "Example:   make cv-all DATA=~/images PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
@@ -153,7 +153,7 @@ test-stack: setup
 FAST = $(RUN) pytest -q -p no:cacheprovider -m "not ray and not slow"
 FAST_FIRST = tests/intake tests/manifest tests/storage tests/docs tests/domain
 
-test-fast: setup ## tests without Ray, browser and training of networks, for daily work
+test-fast: setup ## tests without Ray, browser, cluster and training of networks, for daily work
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-fast-first test-fast-others
 
 test-fast-first: setup

@@ -24,11 +24,11 @@ def commands(page: Path) -> Iterator[str]:
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words of a command without leading assignments such as `KERAS_BACKEND=jax`."""
+    """Return the words of a command without assignments such as `KERAS_BACKEND=jax` before it and without the folder of `cxr`."""
     words = shlex.split(command)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)
-    return words
+    return [re.sub(r"^\.venv(-jax)?/bin/cxr$", "cxr", word) for word in words[:1]] + words[1:]
 
 
 def all_commands(program: str) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from tests.docs.commands import PAGES, all_commands, commands, words_of
 
 PLACEHOLDERS = {"VERB", "NAME", "FOLDER", "URI", "HEAD"}
 KNOWN = {"make", "cxr", "curl", "prometheus", "ray", "docker", "kubectl", "export", "source", ".venv/bin/uv"}
-KNOWN |= {".venv/bin/python", ".venv/bin/pre-commit", "serve", "infra/gpu/pack.sh", "infra/gpu/run.sh"}
+KNOWN |= {".ci/run", ".venv/bin/python", ".venv/bin/pre-commit", "serve", "infra/gpu/pack.sh", "infra/gpu/run.sh"}
 
 
 def parse(verb: str, arguments: list[str]) -> None:
