@@ -149,6 +149,7 @@ def files_page() -> str:
     from cxr_platform.domain.predictions import CONTRAST_SCHEMA, GATED_SCHEMA
     from cxr_platform.domain.study import StudyRecord, TrialRecord, TrialState
     from cxr_platform.evidence.image_answers import ANSWER_COLUMNS
+    from cxr_platform.intake.candidate import REASONS
     from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema
     from cxr_platform.registry.bundle import Bundle
     from cxr_platform.registry.state import RegistryState
@@ -162,6 +163,9 @@ def files_page() -> str:
     parts = [
         "# Files\n",
         FILES,
+        "## Reasons for exclusion\n\nThe column `reason` of `excluded.parquet`. `excluded.csv` of an "
+        "evaluation also has `in-study`: an image of the study, a copy, or of a patient of the study.\n",
+        table(["reason", "meaning"], [[f"`{reason}`", meaning] for reason, meaning in REASONS.items()]),
         "## Manifest: images/*.parquet\n\nOne row per image.\n",
         columns(manifest_schema(200)),
         "## Study: predictions.parquet\n\nOne row per image and strategy, of a trial and of the whole study "
@@ -241,9 +245,13 @@ FILES = """
 | `data/manifests/NAME/manifest.json` | schema version, counts by class and source, settings, seed, content hash |
 | `data/manifests/NAME.look/` | of `cxr manifest --look`: `counts.json`, `excluded.parquet`, `contact_sheets/` |
 | `data/manifests/NAME.failed/` | the same for images that give no folds, or a manifest that is not valid |
+| `data/manifests/NAME.cache/` | decoded images with their keypoints, for the next build |
 | `runs/NAME/study.json` | configuration, manifest, versions, hardware |
 | `runs/NAME/trials/STRATEGY/fold-K/` | `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5` |
 | `runs/NAME/trials/STRATEGY/fold-K.run/` | a running trial: `state.json` and its checkpoint |
+| `runs/NAME/activations/` | frozen activations that do not fit into memory, until the last trial is finished |
+| `runs/NAME/tune/` | Ray Tune's state, while trials run |
+| `runs/NAME/champion/STRATEGY/` | the training on all images, of `cxr champion`: as a trial, without predictions |
 | `runs/NAME/predictions.parquet` | out-of-fold predictions of all trials |
 | `runs/NAME/contrast-predictions.parquet` | out-of-fold predictions for contrast images, if there are any |
 | `runs/NAME/evidence/` | probes, external scores, heatmaps, features, as Parquet |
@@ -255,6 +263,8 @@ FILES = """
 | `runs/NAME/evaluations/FOLDER/figures.md` | both as tables, without the answers other than Covid19 and the right one |
 | `runs/NAME/evaluations/FOLDER/pairs.csv`, `pairs.md` | AUC of Covid19 for each pair of sources, of each strategy |
 | `runs/NAME/report/` | `index.html` (one file), pictures (PNG), tables, `results.json`, `STUDY_CARD.md` |
+| `runs/NAME/results.json` | the figures of the report, as in its folder |
+| `runs/mlruns/` | what `cxr track` logged, unless it went elsewhere |
 | file of weights of `cxr lungs train` | NumPy's npz: `header` (JSON) and arrays of float16 |
 | file of `cxr lungs score` | JSON: Dice of each method, hardware, versions |
 | `images.parquet` of `cxr gpu-study pack` | the study images of a manifest as JPEG (`jpeg`), beside its other columns |

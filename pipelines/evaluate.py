@@ -4,7 +4,7 @@
 
 FOLDER holds collections as `cxr manifest` reads them, or any images with --unlabelled: these are only predicted.
 Several folders may be given, and with --outside folders of images of none of the seven classes. Images that the study
-was trained on are left out. TensorFlow uses the GPUs that it finds.
+was trained on are left out. The backend, TensorFlow or JAX, uses the GPUs that it finds.
 """
 
 import argparse

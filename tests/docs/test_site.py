@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.config import TrainingConfig
+from cxr_platform.intake.candidate import REASONS
 from pipelines.cli import VERBS
 from tests.conftest import REPOSITORY
 
@@ -44,6 +45,11 @@ def test_files_are_described_by_their_schemas(site: Path) -> None:
     page = text(site, "reference/files.html")
     for name in ("fold_grouped", "p_Covid19", "trained_layers", "target_sensitivity", "effective_at"):
         assert name in page
+
+
+def test_every_reason_for_exclusion_is_explained(site: Path) -> None:
+    page = text(site, "reference/files.html")
+    assert [reason for reason in REASONS if f"<code>{reason}</code>" not in page] == []
 
 
 def test_http_metrics_and_exit_codes_come_from_the_code(site: Path) -> None:
