@@ -24,7 +24,7 @@ def commands(page: Path) -> Iterator[str]:
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words of a command without leading assignments (`KERAS_BACKEND=jax`) and without the folder of `cxr`."""
+    """Return the words of a command without leading assignments (`KERAS_BACKEND=jax`) and the folder of `cxr`."""
     words = shlex.split(command)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)
