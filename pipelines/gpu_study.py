@@ -22,14 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError, StudyError, first_line
 from cxr_platform.training.mps import mps_daemon, mps_for, mps_is_running
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.gpu_sharing import best_at_once
 from pipelines.benchmarks.gpu_study_results import gpu_study_page, study_result
 from pipelines.command import run_command
-from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
+from pipelines.options import (
+    ProfileOptions,
+    add_profile_options,
+    add_weights_option,
+    build_request,
+    positive,
+    strategy_list,
+)
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
@@ -106,11 +112,9 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--images", type=Path, required=True, help="packed manifest, or folder of a manifest")
     running.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the results")
     running.add_argument("--work", type=Path, default=Path("runs"), help="folder of the study (default: runs)")
+    running.add_argument("--strategies", type=strategy_list, default="all", help="names, or all (default: all)")
     running.add_argument(
-        "--strategies", type=parse_strategies, default=parse_strategies("all"), help="names, or all (default: all)"
-    )
-    running.add_argument(
-        "--processes", type=int, metavar="N", help="trials at once (default: the fastest of the benchmark, or 4)"
+        "--processes", type=positive, metavar="N", help="trials at once (default: the fastest of the benchmark, or 4)"
     )
     running.add_argument("--seconds", type=float, help="stop in time to write the results after so many seconds")
     running.add_argument("--resume", type=Path, metavar="FILE", help=f"continue from the {PROGRESS} of an earlier call")

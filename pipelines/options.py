@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cxr_platform.config import Profile, load_profile
+from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.paths import parse_path
 
@@ -63,6 +64,21 @@ def unchanging_location(text: str) -> Path:
 def names(text: str) -> tuple[str, ...]:
     """Return the names in `text`, separated by commas."""
     return tuple(name for name in text.split(",") if name)
+
+
+def strategy_list(text: str) -> tuple[str, ...]:
+    """Return the strategies in `text` (see `parse_strategies`); an unknown one is a usage error."""
+    try:
+        return parse_strategies(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1; another one is a usage error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def add_storage_option(parser: argparse.ArgumentParser) -> None:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from cxr_platform.config import AugmentationConfig, Precision, Profile, load_profile
-from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
+from cxr_platform.domain.strategies import strategy_by_name
 from pipelines.benchmarks import write_result
+from pipelines.options import positive, strategy_list
 
 if TYPE_CHECKING:
     from cxr_platform.training.trial import Workbench
@@ -73,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark step`."""
     parser.add_argument(
         "--strategies",
-        type=parse_strategies,
+        type=strategy_list,
         default=("off-the-shelf", "fine-tuning-1", "scratch"),
         help="names separated by commas, or all (default: off-the-shelf,fine-tuning-1,scratch)",
     )
@@ -90,7 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rounds",
-        type=parse_rounds,
+        type=positive,
         default=ROUNDS,
         metavar="N",
         help=f"rounds in which the ways take turns, {BATCHES} batches each (default: {ROUNDS})",
@@ -105,13 +106,6 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
     if not set(names) <= set(known):
         raise argparse.ArgumentTypeError(f"expected names out of {', '.join(known)}, not {text!r}")
     return tuple(name for name in known if name in names)
-
-
-def parse_rounds(text: str) -> int:
-    """Return a whole number of at least 1; raise `ArgumentTypeError` for another one."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 def run(request: StepRequest) -> int:

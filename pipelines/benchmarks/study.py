@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from cxr_platform.config import Profile, ScheduleConfig
-from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
+from cxr_platform.domain.strategies import strategy_by_name
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.processes import run_watched
-from pipelines.options import ProfileOptions, add_profile_options, add_weights_option
+from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, strategy_list
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
@@ -61,8 +61,8 @@ def add_measured_study_options(parser: argparse.ArgumentParser, strategies: str 
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="folder of studies, which are kept")
     parser.add_argument(
         "--strategies",
-        type=parse_strategies,
-        default=parse_strategies(strategies),
+        type=strategy_list,
+        default=strategies,
         help=f"names separated by commas, or all (default: {strategies})",
     )
     parser.add_argument("--engine", choices=("ray", "local"), default="ray", help="where trials run (default: ray)")

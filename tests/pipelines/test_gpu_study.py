@@ -88,6 +88,22 @@ def test_progress_that_is_absent_or_no_archive_is_one_line(
     assert line.startswith(f"Expected the progress.tar.gz of an earlier call in {tmp_path}")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("--strategies", "nosuch", "Expected a strategy out of"),
+        ("--processes", "0", "expected a whole number of at least 1, not '0'"),
+        ("--processes", "-2", "expected a whole number of at least 1, not '-2'"),
+    ],
+)
+def test_options_are_checked_before_anything_runs(
+    option: str, value: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        gpu_study.main(["run", "--images", "images", "--out", "out", f"{option}={value}"])
+    assert f"{option}: {error}" in capsys.readouterr().err
+
+
 def test_results_that_are_no_json_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.json").write_text("{")
     assert gpu_study.main(["page", "--results", str(tmp_path / "a.json"), "--out", str(tmp_path / "p.md")]) == 2

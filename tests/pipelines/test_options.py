@@ -12,6 +12,7 @@ import pytest
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.monitoring import names
+from pipelines import benchmark
 from pipelines.benchmark import BENCHMARKS
 from pipelines.options import (
     MetricsOptions,
@@ -23,6 +24,8 @@ from pipelines.options import (
     add_study_options,
     build_request,
     parse_request,
+    positive,
+    strategy_list,
 )
 
 
@@ -77,6 +80,27 @@ def test_an_unknown_scheme_of_a_uri_is_a_usage_error(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         parser.parse_args(["--storage", "nonsense://x"])
     assert "gcsfs" in capsys.readouterr().err
+
+
+def test_an_unknown_strategy_is_a_usage_error_with_the_names() -> None:
+    assert strategy_list("scratch,off-the-shelf") == ("off-the-shelf", "scratch")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"Expected a strategy out of off-the-shelf.*'nosuch'"):
+        strategy_list("nosuch")
+
+
+@pytest.mark.parametrize("verb", ["step", "study", "overhead", "growth"])
+def test_a_benchmark_refuses_an_unknown_strategy(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        benchmark.main([verb, "--strategies", "nosuch"])
+    assert caught.value.code == 2
+    assert "--strategies: Expected a strategy out of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
+def test_a_number_that_is_not_positive_and_whole_is_a_usage_error(text: str) -> None:
+    assert positive("9") == 9
+    with pytest.raises(argparse.ArgumentTypeError, match=f"expected a whole number of at least 1, not '{text}'"):
+        positive(text)
 
 
 def test_a_study_is_named_with_its_manifest_and_weights() -> None:
