@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey, read_study
+from cxr_platform.errors import ConfigError, StudyError, last_line
 from cxr_platform.storage.trial_files import read_trials
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.processes import Usage, run_watched
@@ -85,7 +86,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(request: OverheadRequest) -> int:
-    """Print the parts of the trials of every strategy, then the idle shares; return 0."""
+    """Print the parts of the trials of every strategy, then the idle shares; return 0.
+
+    Raises `ConfigError` for a strategy whose head is solved, `StudyError` if trials fail.
+    """
+    request.profile.load()  # an error in it is one before anything is read or written
+    solved = [name for name in request.strategies if strategy_by_name(name).is_solved]
+    if solved:
+        raise ConfigError("Expected --strategies with training epochs to take apart.", received=", ".join(solved))
     request.work.mkdir(parents=True, exist_ok=True)
     manifest = manifest_of_size(request.manifest, request.work / "manifest", request.profile)
     headings = [field.name for field in fields(TrialParts)]
@@ -111,7 +119,10 @@ def run(request: OverheadRequest) -> int:
 
 
 def trial_parts(request: OverheadRequest, manifest: "Manifest", name: str) -> list[TrialParts]:
-    """Return the parts of the trials of strategy `name`, fold by fold, as a fresh process measured them."""
+    """Return the parts of the trials of strategy `name`, fold by fold, as a fresh process measured them.
+
+    Raises `StudyError` with the last line of that process if it fails.
+    """
     with tempfile.TemporaryDirectory(dir=request.work) as folder:
         result = Path(folder) / "parts.json"
         values = {
@@ -125,7 +136,9 @@ def trial_parts(request: OverheadRequest, manifest: "Manifest", name: str) -> li
         }
         began = time.time()
         command = [sys.executable, "-c", PROBE, json.dumps(values), str(began)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise StudyError(f"Expected the trials of {name} to run.", received=last_line(done.stderr))
         return [TrialParts(**part) for part in json.loads(result.read_text())]
 
 

@@ -54,3 +54,32 @@ def test_parts_and_idle_shares_are_printed_and_written(
     result = json.loads(file.read_text())
     assert result["idle"]["trials"] == 0.08
     assert [trial["steps"] for trial in result["trials"]["scratch"]] == [6.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (["--profile", "nosuch"], "Expected a profile name"),
+        (
+            ["--strategies", "scratch,robust"],
+            "Expected --strategies with training epochs to take apart.",
+        ),
+    ],
+)
+def test_what_cannot_be_taken_apart_is_refused_before_anything_runs(
+    more: list[str], error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["overhead", "--manifest", str(tmp_path / "absent"), "--work", str(tmp_path / "work"), *more]
+    assert benchmark.main(words) == 2
+    assert capsys.readouterr().err.startswith(error)
+    assert not (tmp_path / "work").exists()
+
+
+def test_trials_that_fail_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(overhead, "manifest_of_size", lambda *_: SimpleNamespace(folder=tmp_path))
+    monkeypatch.setattr(overhead, "PROBE", "raise ValueError('no weights')")
+    assert benchmark.main(["overhead", "--manifest", "m", "--work", str(tmp_path), "--strategies", "scratch"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == "Expected the trials of scratch to run. Received: ValueError: no weights."
