@@ -144,7 +144,7 @@ def pack(request: PackRequest) -> int:
 
 def run_all(request: RunRequest) -> int:
     """Run what is left of the benchmark and of the study, and write the results; return the exit code of the study."""
-    began = time.monotonic()
+    began, resources = time.monotonic(), request.profile.load().resources
     request.out.mkdir(parents=True, exist_ok=True)
     request.work.mkdir(parents=True, exist_ok=True)
     if request.resume is not None:
@@ -156,7 +156,7 @@ def run_all(request: RunRequest) -> int:
                 f"Expected the {PROGRESS} of an earlier call in {request.resume}.", received=first_line(error)
             ) from error
     manifest, quality = _manifest(request)
-    with mps_for(request.profile.load().resources):
+    with mps_for(resources):
         measured = _measure(request, began)
         processes, mps = request.processes or min(4, os.cpu_count() or 1), False
         if measured is not None and measured["at_once"]:
@@ -187,13 +187,15 @@ def write_page(request: PageRequest) -> int:
 
 
 def _manifest(request: RunRequest) -> tuple["Manifest", int | None]:
-    """Return the manifest, and the JPEG quality if it was packed."""
+    """Return the manifest, or the part of it that the options ask for, and the JPEG quality if it was packed."""
     from cxr_platform.manifest.derived import packed_quality, unpack_manifest
-    from cxr_platform.manifest.store import open_manifest
+    from pipelines.benchmarks.study import manifest_of_size
 
-    if request.images.is_dir():
-        return open_manifest(request.images), None
-    return unpack_manifest(request.images, request.work / "manifest"), packed_quality(request.images)
+    folder, quality = request.images, None
+    if not folder.is_dir():
+        folder, quality = request.work / "manifest", packed_quality(request.images)
+        unpack_manifest(request.images, folder)
+    return manifest_of_size(folder, request.work / "manifest-part", request.profile), quality
 
 
 def _measure(request: RunRequest, began: float) -> dict[str, Any] | None:

@@ -129,6 +129,7 @@ def trial_parts(request: OverheadRequest, manifest: "Manifest", name: str) -> li
             "manifest": str(manifest.folder),
             "strategy": name,
             "profile": request.profile.profile,
+            "seed": request.profile.seed,
             "input_size": request.profile.input_size,
             "weights": request.imagenet_weights and str(request.imagenet_weights),
             "runs": folder,
@@ -159,7 +160,7 @@ def measure_trials(text: str, began: str) -> None:
 
     values = json.loads(text)
     strategy = strategy_by_name(values["strategy"])
-    options = ProfileOptions(values["profile"], input_size=values["input_size"])
+    options = ProfileOptions(values["profile"], seed=values["seed"], input_size=values["input_size"])
     manifest = open_manifest(Path(values["manifest"]))
     profile = with_folds(options.load(), manifest)
     share = local_share(profile.resources)

@@ -33,6 +33,18 @@ if TYPE_CHECKING:
 FOLD = 0
 TRAINED_SHARE = 0.75
 
+READ_TABLES = ("model.", "training.scratch.")
+READ_KEYS = (
+    "augmentation.rotation_degrees",
+    "augmentation.shift_fraction",
+    "training.batch_size",
+    "training.warmup_fraction",
+    "training.label_smoothing",
+    "training.class_weights",
+    "training.precision",
+)
+"""Settings that this training reads; others would change nothing."""
+
 
 @dataclass(frozen=True)
 class RecipeRequest:
@@ -97,13 +109,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_settings(text: str) -> dict[str, Any]:
-    """Return the JSON object of an option; raise `argparse.ArgumentTypeError` for anything else."""
+    """Return the JSON object of an option; raise `argparse.ArgumentTypeError` for anything else.
+
+    A setting that training from scratch does not read is an error too.
+    """
     try:
         settings = json.loads(text)
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"expected JSON, received {text!r} ({error})") from None
     if not isinstance(settings, dict):
         raise argparse.ArgumentTypeError(f"expected a JSON object of settings, received {text!r}")
+    unread = [key for key in settings if not key.startswith(READ_TABLES) and key not in READ_KEYS]
+    if unread:
+        known = ", ".join([*(f"{table}…" for table in READ_TABLES), *READ_KEYS])
+        raise argparse.ArgumentTypeError(f"expected settings of training from scratch ({known}), not {unread[0]}")
     return settings
 
 
@@ -167,12 +186,14 @@ def _attempt(
     seed: int,
 ) -> tuple[Attempt, NDArray[Any]]:
     """Train and print a line; return what came out, and whether each predicted image got its class (n,)."""
+    from cxr_platform.training.devices import precision_on
     from cxr_platform.training.inputs import ImageInputs
     from cxr_platform.training.trial import TrialData, Workbench, run_trial
 
     rows = TrialData(ImageInputs(data.images, profile.augmentation), data.labels, train, test)
     began = time.process_time()
-    result = run_trial(Workbench(profile.model, profile.training), strategy_by_name("scratch"), rows, seed)
+    bench = Workbench(profile.model, profile.training, precision=precision_on(profile.training.precision, 0))
+    result = run_trial(bench, strategy_by_name("scratch"), rows, seed)
     seconds = time.process_time() - began
     labels, last = data.labels[test], result.history[-1]
     correct = result.probabilities.argmax(axis=1) == labels

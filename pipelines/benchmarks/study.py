@@ -20,6 +20,7 @@ from PIL import Image
 
 from cxr_platform.config import Profile, ScheduleConfig
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.errors import ConfigError
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.processes import run_watched
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, strategy_list
@@ -109,10 +110,18 @@ def run(request: StudyBenchmarkRequest) -> int:
 
 
 def manifest_of_size(source: Path, folder: Path, options: ProfileOptions) -> "Manifest":
-    """Return the manifest in `source`, or a part of it in `folder` if a limit or another number of folds is asked."""
+    """Return the manifest in `source`, or a part of it in `folder` if a limit or another number of folds is asked.
+
+    Raises `ConfigError` for `--classes`: a manifest that is built has its images.
+    """
     from cxr_platform.manifest.derived import part_of_manifest
     from cxr_platform.manifest.store import open_manifest
 
+    if options.classes is not None:
+        advice = "Build a manifest with it, and leave it out here."
+        raise ConfigError(
+            "Expected no --classes with a manifest that is built.", received=options.classes, advice=advice
+        )
     manifest = open_manifest(source)
     if options.limit is None and options.folds in (None, manifest.info.folds):
         return manifest

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.manifest.store import open_manifest
 from pipelines import gpu_study
 from tests.pipelines.benchmarks.test_gpu_study_results import BENCHMARK
 
@@ -73,6 +74,21 @@ def test_a_study_that_its_time_ended_is_no_failure(work: Path, tmp_path: Path, m
     command = ["run", "--images", str(work / "manifest"), *places]
     assert gpu_study.main(command) == 0
     assert gpu_study.main(command) == 2, "the study could not be run"
+
+
+def test_folds_and_a_limit_make_a_part_of_the_manifest(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(gpu_study, "_run", lambda command, _seconds: asked.append(command) or 0)
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--skip-benchmark"]
+    command = ["run", "--images", str(work / "manifest"), *places]
+    assert gpu_study.main([*command, "--limit", "4"]) == 0
+    part = Path(asked[0][asked[0].index("--manifest") + 1])
+    assert part == tmp_path / "work" / "manifest-part"
+    assert open_manifest(part).info.images == 28
+    assert gpu_study.main([*command, "--classes", "any"]) == 2
+    assert "Expected no --classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, b"no archive"])

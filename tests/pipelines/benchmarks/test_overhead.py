@@ -83,3 +83,20 @@ def test_trials_that_fail_are_one_line(
     assert benchmark.main(["overhead", "--manifest", "m", "--work", str(tmp_path), "--strategies", "scratch"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line == "Expected the trials of scratch to run. Received: ValueError: no weights."
+
+
+def test_the_seed_reaches_the_process_of_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process states the values that it got in place of parts."""
+    manifest = SimpleNamespace(folder=tmp_path, info=SimpleNamespace(images=84))
+    monkeypatch.setattr(overhead, "manifest_of_size", lambda *_: manifest)
+    monkeypatch.setattr(
+        overhead,
+        "PROBE",
+        "import json, sys; from pathlib import Path; values = json.loads(sys.argv[1]); "
+        "names = 'imports load activations build compile steps evaluation writing'.split(); "
+        "Path(values['result']).write_text(json.dumps([dict.fromkeys(names, values['seed'])]))",
+    )
+    file = tmp_path / "overhead.json"
+    words = ["overhead", "--manifest", "m", "--work", str(tmp_path), "--strategies", "scratch", "--skip-study"]
+    assert benchmark.main([*words, "--seed", "7", "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["trials"]["scratch"][0]["steps"] == 7

@@ -45,13 +45,23 @@ def test_settings_that_are_no_object_are_refused(text: str) -> None:
         recipe.parse_settings(text)
 
 
+@pytest.mark.parametrize(
+    "key", ["seed", "resources.cpu", "training.fine_tuning.epochs", "augmentation.views", "training", "folds"]
+)
+def test_settings_that_training_from_scratch_does_not_read_are_refused(key: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"expected settings of training from scratch .* not {key}$"):
+        recipe.parse_settings(json.dumps({key: 1}))
+    assert recipe.parse_settings('{"model.alpha": 0.5, "training.scratch.epochs": 3}')
+
+
 def test_each_setting_and_seed_is_trained_printed_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained = []
+    trained, precisions = [], set()
 
     def run_trial(bench: SimpleNamespace, strategy: SimpleNamespace, rows: SimpleNamespace, seed: int) -> object:
         """Predicts Covid19 for all, or with the other batch size the truth."""
+        precisions.add(bench.precision)
         trained.append((strategy.name, bench.training.batch_size, seed))
         answers = rows.labels[rows.test] if bench.training.batch_size == 16 else np.zeros(len(rows.test), int)
         return SimpleNamespace(probabilities=np.eye(len(CLASSES))[answers], history=[Epoch(2, 2, 0.4, 0.8, 0.1, 1.0)])
@@ -63,9 +73,11 @@ def test_each_setting_and_seed_is_trained_printed_and_written(
     monkeypatch.setattr("cxr_platform.manifest.store.open_manifest", lambda _: manifest)
 
     file = tmp_path / "recipe.json"
-    options = ["--settings", '{"training.batch_size": 16}', "--seeds", "1,2", "--json", str(file)]
+    settings = {"training.batch_size": 16, "training.precision": "mixed_bfloat16"}
+    options = ["--settings", json.dumps(settings), "--seeds", "1,2", "--json", str(file)]
     assert benchmark.main(["recipe", "--manifest", "m", *options]) == 0
     assert trained == [("scratch", 32, 1), ("scratch", 32, 2), ("scratch", 16, 1), ("scratch", 16, 2)]
+    assert precisions == {"float32", "mixed_bfloat16"}
     assert capsys.readouterr().out.count("accuracy") == 6  # each training, then each setting
     own, other = json.loads(file.read_text())["compared"]
     assert own["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "ratio": False, "signed": True}
@@ -74,7 +86,7 @@ def test_each_setting_and_seed_is_trained_printed_and_written(
     assert other["difference"]["low"] > 0
     attempts = json.loads(file.read_text())["attempts"]
     assert attempts[3]["accuracy"] == 1.0
-    assert attempts[3]["settings"] == {"training.batch_size": 16}
+    assert attempts[3]["settings"] == settings
     assert attempts[0]["accuracy"] < 0.5
     assert attempts[0]["recalls"]["Covid19"] == 1.0
     assert (attempts[0]["training_accuracy"], attempts[0]["epochs"]) == (0.8, 2)
