@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 RESULT, PROGRESS, BENCHMARK = "gpu-study.json", "progress.tar.gz", "gpu.json"
 NAME = "gpu"
+BEST_QUALITY = 100
 STOP_SECONDS = 15.0
 """Time that an interrupted study has to end by itself."""
 
@@ -106,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     packing = commands.add_parser("pack", help=summary, description=summary)
     packing.add_argument("--manifest", type=Path, required=True, help="folder of the manifest")
     packing.add_argument("--out", type=Path, required=True, metavar="FILE", help="Parquet file to write")
-    packing.add_argument("--quality", type=int, default=95, help="quality of the JPEG images (default: 95)")
+    packing.add_argument("--quality", type=quality, default=95, help="quality of the JPEG images (default: 95)")
     summary = "measure the GPU, run the study or continue it, and write the results"
     running = commands.add_parser("run", help=summary, description=summary)
     running.add_argument("--images", type=Path, required=True, help="packed manifest, or folder of a manifest")
@@ -130,6 +131,14 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--results", type=Path, required=True, metavar="FILE", help=f"{RESULT} of a run")
     page.add_argument("--out", type=Path, required=True, metavar="FILE", help="Markdown file to write")
     return parser
+
+
+def quality(text: str) -> int:
+    """Return a quality of JPEG images; raise `ArgumentTypeError` for a number that is none."""
+    number = positive(text)
+    if number > BEST_QUALITY:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {BEST_QUALITY}, not {text!r}")
+    return number
 
 
 def pack(request: PackRequest) -> int:

@@ -28,7 +28,7 @@ from pipelines.benchmarks.gpu_measurements import (
 from pipelines.benchmarks.gpu_sharing import trials_at_once
 from pipelines.benchmarks.step import parse_precisions
 from pipelines.command import run_command
-from pipelines.options import parse_request
+from pipelines.options import parse_request, positive
 
 LIMITS_SIZE: Size = (64, "float32")
 """Size of a step that needs about as much memory as the measurement of the limits."""
@@ -94,7 +94,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,…",
         help="numbers of trials that share the device (default: 1,2,4,8)",
     )
-    parser.add_argument("--batches", type=int, default=24, help="batches of a measurement (default: 24)")
+    parser.add_argument("--batches", type=positive, default=24, help="batches of a measurement (default: 24)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
@@ -107,10 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def numbers(text: str) -> tuple[int, ...]:
     """Return positive whole numbers, separated by commas."""
-    found = tuple(int(number) for number in text.split(","))
-    if min(found) < 1:
-        raise argparse.ArgumentTypeError(f"expected numbers of at least 1, received {text}")
-    return found
+    return tuple(positive(number.strip()) for number in text.split(","))
 
 
 def run(request: GpuRequest) -> int:

@@ -29,6 +29,8 @@ SIDE = 128
 LARGE_IMAGES, LARGE_SIDE, MOST_FILES = 70, 1024, 400
 
 QUARTER = 4
+LEAST_IMAGES = QUARTER * len(CLASSES)
+"""Images of which the quarter has one of each class."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,18 @@ class ManifestBenchmarkRequest:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark manifest`."""
     parser.add_argument(
-        "--images", type=int, default=20_000, help="number of images; 0 measures decoding only (default: 20000)"
+        "--images", type=number_of_images, default=20_000, help="number of images; 0: decoding only (default: 20000)"
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of images and manifests, which are kept")
     parser.add_argument("--files", type=Path, help="folder of PNG and JPEG files to decode (default: drawn images)")
     parser.add_argument("--json", type=Path, help="file for the result, with hardware and versions")
+
+
+def number_of_images(text: str) -> int:
+    """Return 0 or a number of images of which a quarter can be drawn; raise `ArgumentTypeError` for another one."""
+    if not text.isdecimal() or 0 < int(text) < LEAST_IMAGES:
+        raise argparse.ArgumentTypeError(f"expected 0, or at least {LEAST_IMAGES} images, not {text!r}")
+    return int(text)
 
 
 def run(request: ManifestBenchmarkRequest) -> int:

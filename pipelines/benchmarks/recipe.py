@@ -103,7 +103,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help='settings to try beside the profile\'s own, such as {"training.batch_size": 16}; may be repeated',
     )
     parser.add_argument(
-        "--seeds", type=lambda text: tuple(map(int, text.split(","))), default=(1,), metavar="N,…", help="(default: 1)"
+        "--seeds", type=parse_seeds, default=(1,), metavar="N,…", help="seeds to train with (default: 1)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
@@ -124,6 +124,14 @@ def parse_settings(text: str) -> dict[str, Any]:
         known = ", ".join([*(f"{table}…" for table in READ_TABLES), *READ_KEYS])
         raise argparse.ArgumentTypeError(f"expected settings of training from scratch ({known}), not {unread[0]}")
     return settings
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return whole numbers of at least 0, separated by commas; raise `argparse.ArgumentTypeError` for other text."""
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"expected whole numbers separated by commas, not {text!r}")
+    return tuple(map(int, numbers))
 
 
 def run(request: RecipeRequest) -> int:

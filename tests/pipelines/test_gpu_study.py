@@ -120,6 +120,15 @@ def test_options_are_checked_before_anything_runs(
     assert f"{option}: {error}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("value", "error"), [("200", "from 1 to 100, not '200'"), ("0", "of at least 1, not '0'")])
+def test_a_quality_that_jpeg_does_not_have_is_refused(
+    value: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        gpu_study.main(["pack", "--manifest", "m", "--out", "images.parquet", "--quality", value])
+    assert error in capsys.readouterr().err
+
+
 def test_results_that_are_no_json_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.json").write_text("{")
     assert gpu_study.main(["page", "--results", str(tmp_path / "a.json"), "--out", str(tmp_path / "p.md")]) == 2

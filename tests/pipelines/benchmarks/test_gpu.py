@@ -45,8 +45,15 @@ def test_speeds_are_kept_where_trials_at_once_cannot_be_measured(
 
 
 def test_lists_of_options_are_checked() -> None:
-    assert gpu.numbers("1,8") == (1, 8)
-    with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
-        gpu.numbers("0")
+    assert gpu.numbers("1, 8") == (1, 8)
+    for text in ("0", ",", "2,-1", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number of at least 1"):
+            gpu.numbers(text)
     with pytest.raises(argparse.ArgumentTypeError, match="mixed_bfloat16"):
         gpu.parse_precisions("float64")
+
+
+def test_a_measurement_has_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["gpu", "--batches", "0"])
+    assert "--batches: expected a whole number of at least 1, not '0'" in capsys.readouterr().err

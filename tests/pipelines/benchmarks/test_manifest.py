@@ -55,5 +55,14 @@ def test_a_build_that_fails_is_an_error(
 ) -> None:
     monkeypatch.setattr(manifest, "draw", lambda *_: None)
     monkeypatch.setattr(manifest, "measure_rates", lambda *_: RATES)
-    assert benchmark.main(["manifest", "--images", "8", "--work", str(tmp_path / "absent")]) == 2
+    assert benchmark.main(["manifest", "--images", "28", "--work", str(tmp_path / "absent")]) == 2
     assert "exit code 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", ["20", "-1", "many"])
+def test_images_of_which_no_quarter_can_be_drawn_are_refused(
+    images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["manifest", f"--images={images}", "--work", str(tmp_path)])
+    assert f"--images: expected 0, or at least 28 images, not '{images}'" in capsys.readouterr().err

@@ -54,6 +54,13 @@ def test_settings_that_training_from_scratch_does_not_read_are_refused(key: str)
     assert recipe.parse_settings('{"model.alpha": 0.5, "training.scratch.epochs": 3}')
 
 
+@pytest.mark.parametrize("text", ["", ",", "-1", "1.5", "a"])
+def test_seeds_are_whole_numbers(text: str) -> None:
+    assert recipe.parse_seeds("1, 2") == (1, 2)
+    with pytest.raises(argparse.ArgumentTypeError, match="expected whole numbers separated by commas"):
+        recipe.parse_seeds(text)
+
+
 def test_each_setting_and_seed_is_trained_printed_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
