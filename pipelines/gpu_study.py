@@ -20,11 +20,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxr_platform.errors import ConfigError, StudyError, first_line
+from cxr_platform.storage.files import write_atomically
 from cxr_platform.training.mps import mps_daemon, mps_for, mps_is_running
-from pipelines.benchmarks import write_result
+from pipelines.benchmarks import complete, write_page_text, write_result
 from pipelines.benchmarks.gpu_sharing import best_at_once
 from pipelines.benchmarks.gpu_study_results import gpu_study_page, study_result
 from pipelines.command import run_command
@@ -40,7 +41,11 @@ from pipelines.options import (
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
-RESULT, PROGRESS, BENCHMARK = "gpu-study.json", "progress.tar.gz", "gpu.json"
+Json = TypeVar("Json", dict[str, Any], list[Any])
+
+RESULT, PROGRESS, BENCHMARK, CALLS = "gpu-study.json", "progress.tar.gz", "gpu.json", "calls.json"
+KIND = "gpu-study"
+AGAIN = "Delete the file to go on without it."
 NAME = "gpu"
 BEST_QUALITY = 100
 STOP_SECONDS = 15.0
@@ -168,12 +173,12 @@ def run_all(request: RunRequest) -> int:
     with mps_for(resources):
         measured = _measure(request, began)
         processes, mps = request.processes or min(4, os.cpu_count() or 1), False
-        if measured is not None and measured["at_once"]:
+        if measured is not None and measured.get("at_once"):
             processes, mps = best_at_once(measured, request.processes)
         with mps_daemon() if mps else nullcontext():
             code, calls = _run_study(request, manifest, processes, began)
     study = study_result(request.work / NAME, manifest) | {"jpeg_quality": quality, "calls": calls}
-    write_result(request.out / RESULT, "gpu-study", {"benchmark_gpu": measured, "study": study})
+    write_result(request.out / RESULT, KIND, {"benchmark_gpu": measured, "study": study})
     _keep_progress(request)
     print(f"{study['finished']} of {study['trials']} trials finished; results in {request.out / RESULT}")
     if study["finished"] < study["trials"]:
@@ -183,16 +188,21 @@ def run_all(request: RunRequest) -> int:
 
 def write_page(request: PageRequest) -> int:
     """Write the page; return 0."""
-    from cxr_platform.storage.files import write_atomically
-
-    try:
-        result = json.loads(request.results.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Expected the results of a run in {request.results}.", received=error) from error
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(request.out, gpu_study_page(result).encode())
+    result: dict[str, Any] = _json(request.results, "the results of a run", dict)
+    write_page_text(request.out, complete(request.results, result, {KIND: gpu_study_page}))
     print(request.out)
     return 0
+
+
+def _json(file: Path, content: str, kind: type[Json], advice: str = "") -> Json:
+    """Return the `content` of a JSON file; raise `ConfigError` if it cannot be read or is not a `kind`."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Expected {content} in {file}.", received=first_line(error), advice=advice) from error
+    if not isinstance(found, kind):
+        raise ConfigError(f"Expected {content} in {file}.", received=f"a {type(found).__name__}", advice=advice)
+    return found
 
 
 def _manifest(request: RunRequest) -> tuple["Manifest", int | None]:
@@ -219,7 +229,7 @@ def _measure(request: RunRequest, began: float) -> dict[str, Any] | None:
                 received=f"exit code {code}",
                 advice="Give it smaller sizes with --benchmark-options, or --skip-benchmark and --processes.",
             )
-    return json.loads(file.read_text()) if file.is_file() else None
+    return _json(file, "the result of `cxr benchmark gpu`", dict, AGAIN) if file.is_file() else None
 
 
 def _run_study(
@@ -229,8 +239,8 @@ def _run_study(
     from pipelines.benchmarks.processes import watched_gpu
     from pipelines.benchmarks.study import StudyCommand
 
-    file = request.work / "calls.json"
-    calls: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    file = request.work / CALLS
+    calls: list[dict[str, Any]] = _json(file, "what earlier calls took", list, AGAIN) if file.is_file() else []
     study = StudyCommand(request.work, "local", request.imagenet_weights, request.profile)
     command = study.words(manifest, NAME, request.strategies, "--processes", str(processes))
     started = time.monotonic()
@@ -238,7 +248,7 @@ def _run_study(
         code = _run(command, _left(request, began))
         seconds = time.monotonic() - started
         calls.append({"seconds": seconds, "processes": processes, "mps": mps_is_running(), "gpu_busy": busy()})
-    file.write_text(json.dumps(calls))
+    write_atomically(file, json.dumps(calls).encode())
     return code, calls
 
 
@@ -277,7 +287,7 @@ def _keep_progress(request: RunRequest) -> None:
         return None if running or member.name.endswith((".weights.h5", ".lock")) else member
 
     with tarfile.open(request.out / PROGRESS, "w:gz") as archive:
-        for name in (NAME, BENCHMARK, "calls.json"):
+        for name in (NAME, BENCHMARK, CALLS):
             if (request.work / name).exists():
                 archive.add(request.work / name, name, filter=small)
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -59,9 +58,7 @@ def reported_limits(folder: Path, results: StudyResults) -> ReportedLimits:
     """Return the limits in `folder`/results.json, and the confounding of classes and sources in `results`."""
     counts = results.counts
     association = Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
-    summary = _report(folder / "results.json", results.study).get("summary", {})
-    lines = {line["title"]: line["text"] for line in summary.get("lines", [])}
-    limits = tuple(limit for limit in summary.get("limits", []) if limit != INTERVALS)  # the model card has its own
+    lines, limits = _summary(folder / "results.json", results.study)
     return ReportedLimits(confounding_warning(association), lines.get(CREDIBILITY), limits)
 
 
@@ -171,15 +168,19 @@ def subgroup_table(performance: OutOfFold, predictions: Predictions, images: pd.
     return Table("subgroups", "Subgroups", head, SUBGROUP_COLUMNS, tuple(rows), note, _synthetic(performance))
 
 
-def _report(path: Path, study: StudyRecord) -> Mapping[str, Any]:
-    """Return results.json, or an empty mapping if there is none or the study has changed since."""
+def _summary(path: Path, study: StudyRecord) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Return text by title, and limits, of results.json; both empty without it or if the study has changed since."""
     try:
-        tree: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8"))
         known = study.model_dump(mode="json", include={"started", "strategies"})
         same = all(tree["study"][key] == value for key, value in known.items())
-        return tree if same and tree["manifest"]["content_hash"] == study.manifest.content_hash else {}
-    except (OSError, ValueError, KeyError, TypeError):  # the model card states that there is no report
-        return {}
+        if same and tree["manifest"]["content_hash"] == study.manifest.content_hash:
+            lines = {line["title"]: line["text"] for line in tree["summary"].get("lines", [])}
+            limits = tree["summary"].get("limits", [])
+            return lines, tuple(limit for limit in limits if limit != INTERVALS)  # the model card has its own
+    except (AttributeError, OSError, ValueError, KeyError, TypeError):  # the model card states that there is no report
+        pass
+    return {}, ()
 
 
 def _template() -> jinja2.Template:

@@ -5,25 +5,22 @@ A note by hand, under the heading NOTES at the end of the page, is kept when the
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from cxr_platform.errors import ConfigError
-from cxr_platform.storage.files import write_atomically
 from pipelines.benchmarks import (
     accuracy_sections,
+    complete,
     large_study_sections,
     markdown_table,
     page_sections,
     robust_page,
+    write_page_text,
 )
 from pipelines.benchmarks.page_sections import Result
 
-Part = TypeVar("Part")
-
-NOTES = "## Notes"
 TITLED = 2
 """Sections of a page up to which its title names them."""
 
@@ -55,13 +52,7 @@ def run(request: PageRequest) -> int:
 
     Raises `ConfigError` for a file that no benchmark wrote, and for results of different machines or versions.
     """
-    notes = ""
-    if request.out.exists():
-        _, found, notes = request.out.read_text(encoding="utf-8").partition(f"\n{NOTES}\n")
-        notes = f"\n{NOTES}\n{notes}" if found else ""
-    text = page({file: _read(file) for file in request.results})
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(request.out, (text + notes).encode())
+    write_page_text(request.out, page({file: _read(file) for file in request.results}))
     print(request.out)
     return 0
 
@@ -73,7 +64,7 @@ def page(results: Mapping[Path, Result]) -> str:
             return _whole_page(file, result, len(results))
     machine = _one_machine(results)
     ordered = sorted(results.items(), key=lambda item: list(SECTIONS).index(item[1]["benchmark"]))
-    sections = [_complete(file, result, SECTIONS) for file, result in ordered]
+    sections = [complete(file, result, SECTIONS) for file, result in ordered]
     hardware, versions = machine["hardware"], machine["versions"]
     gpus = ", ".join(hardware["gpus"]) or "no GPU"
     dates = sorted({result["date"] for result in results.values()})
@@ -99,7 +90,7 @@ def page(results: Mapping[Path, Result]) -> str:
 def _whole_page(file: Path, result: Result, files: int) -> str:
     if files > 1:
         raise ConfigError(f"Expected a page of {file} alone.", received=f"{files} files", advice="Write two pages.")
-    return _complete(file, result, WHOLE_PAGES)
+    return complete(file, result, WHOLE_PAGES)
 
 
 def _read(file: Path) -> Result:
@@ -128,12 +119,3 @@ def _one_machine(results: Mapping[Path, Result]) -> Result:
                     advice="Measure both on one machine, in one environment, or write two pages.",
                 )
     return machine
-
-
-def _complete(file: Path, result: Result, written: Mapping[str, Callable[[Result], Part]]) -> Part:
-    """Return what `written` makes of the result; raise `ConfigError` if it lacks anything."""
-    try:
-        return written[result["benchmark"]](result)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        received = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"Expected a complete result of this version in {file}.", received=received) from error

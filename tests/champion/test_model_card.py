@@ -258,6 +258,16 @@ def test_confounding_needs_no_report(tmp_path: Path, content: str | None) -> Non
     )
 
 
+@pytest.mark.parametrize("summary", [[], "text", {"lines": [{}]}, {"limits": None}])
+def test_a_damaged_summary_is_no_report(tmp_path: Path, summary: object) -> None:
+    folder = made_study(tmp_path)
+    write_results(folder)
+    tree = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**tree, "summary": summary}))
+    limits = reported_limits(folder, results_of(folder))
+    assert (limits.credibility, limits.limits) == (None, ())
+
+
 def test_without_a_class_of_a_single_source_there_is_no_warning() -> None:
     results = results_of(made().study)
     counts = {label: {"east": 3, "west": 3} for label in results.counts}

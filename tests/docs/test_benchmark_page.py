@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from pipelines.benchmarks import NOTES
 from pipelines.benchmarks.gpu_study_results import gpu_study_page
-from pipelines.benchmarks.page import NOTES, page
+from pipelines.benchmarks.page import page
 from tests.conftest import REPOSITORY
 
 RESULTS = REPOSITORY / "docs" / "results"

@@ -11,7 +11,7 @@ import pytest
 
 from cxr_platform.manifest.store import open_manifest
 from pipelines import gpu_study
-from tests.pipelines.benchmarks.test_gpu_study_results import BENCHMARK
+from tests.pipelines.benchmarks.test_gpu_study_results import BENCHMARK, result
 
 
 def test_a_study_is_measured_kept_and_continued_elsewhere(
@@ -36,8 +36,8 @@ def test_a_study_is_measured_kept_and_continued_elsewhere(
     assert gpu_study.main(["run", *options, *first]) == 0
     assert [command[0] for command in asked] == ["pipelines.benchmarks.gpu", "pipelines.cross_validate"]
     assert asked[1][-2:] == ["--processes", "4"], "the fastest of the benchmark"
-    result = json.loads((tmp_path / "out" / "gpu-study.json").read_text())
-    assert (result["study"]["finished"], result["study"]["jpeg_quality"]) == (2, 95)
+    written = json.loads((tmp_path / "out" / "gpu-study.json").read_text())
+    assert (written["study"]["finished"], written["study"]["jpeg_quality"]) == (2, 95)
     with tarfile.open(tmp_path / "out" / "progress.tar.gz") as archive:
         names = archive.getnames()
     assert "gpu/trials/scratch/fold-0/trial.json" in names
@@ -129,10 +129,54 @@ def test_a_quality_that_jpeg_does_not_have_is_refused(
     assert error in capsys.readouterr().err
 
 
-def test_results_that_are_no_json_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.json").write_text("{")
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("{", "Expected the results of a run in"),
+        ("[]", "Expected the results of a run in"),
+        (json.dumps({"benchmark": "gpu", "at_once": []}), "Expected a complete result of this version in"),
+        (json.dumps({"benchmark": "gpu-study", "study": {}}), "Expected a complete result of this version in"),
+    ],
+)
+def test_results_of_another_kind_are_one_line(
+    content: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.json").write_text(content)
     assert gpu_study.main(["page", "--results", str(tmp_path / "a.json"), "--out", str(tmp_path / "p.md")]) == 2
-    assert "Expected the results of a run" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("gpu.json", "{"), ("gpu.json", "[]"), ("calls.json", "{"), ("calls.json", "{}")]
+)
+def test_damaged_files_of_an_earlier_call_are_one_line(
+    name: str,
+    content: str,
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(gpu_study, "_run", lambda _command, _seconds: 0)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / name).write_text(content)
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--skip-benchmark"]
+    assert gpu_study.main(["run", "--images", str(work / "manifest"), *places]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "work" / name) in line
+    assert "Delete the file" in line
+
+
+def test_the_notes_of_a_page_are_kept(tmp_path: Path) -> None:
+    results, page = tmp_path / "gpu-study.json", tmp_path / "page.md"
+    measured = {**result(None, {"finished": 0}), "benchmark": "gpu-study"}
+    results.write_text(json.dumps(measured))
+    page.write_text("# Old\n\n## Notes\n\nBy hand.\n")
+    assert gpu_study.main(["page", "--results", str(results), "--out", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("# NVIDIA H100")
+    assert text.endswith("\n## Notes\n\nBy hand.\n")
 
 
 def test_a_benchmark_that_fails_ends_the_run(
