@@ -170,16 +170,18 @@ def run_all(request: RunRequest) -> int:
                 f"Expected the {PROGRESS} of an earlier call in {request.resume}.", received=first_line(error)
             ) from error
     manifest, quality = _manifest(request)
-    with mps_for(resources):
-        measured = _measure(request, began)
-        processes, mps = request.processes or min(4, os.cpu_count() or 1), False
-        if measured is not None and measured.get("at_once"):
-            processes, mps = best_at_once(measured, request.processes)
-        with mps_daemon() if mps else nullcontext():
-            code, calls = _run_study(request, manifest, processes, began)
+    try:
+        with mps_for(resources):
+            measured = _measure(request, began)
+            processes, mps = request.processes or min(4, os.cpu_count() or 1), False
+            if measured is not None and measured.get("at_once"):
+                processes, mps = best_at_once(measured, request.processes)
+            with mps_daemon() if mps else nullcontext():
+                code, calls = _run_study(request, manifest, processes, began)
+    finally:
+        _keep_progress(request)
     study = study_result(request.work / NAME, manifest) | {"jpeg_quality": quality, "calls": calls}
     write_result(request.out / RESULT, KIND, {"benchmark_gpu": measured, "study": study})
-    _keep_progress(request)
     print(f"{study['finished']} of {study['trials']} trials finished; results in {request.out / RESULT}")
     if study["finished"] < study["trials"]:
         print(f"To continue: the same command, elsewhere with --resume {request.out / PROGRESS}")
@@ -245,10 +247,12 @@ def _run_study(
     command = study.words(manifest, NAME, request.strategies, "--processes", str(processes))
     started = time.monotonic()
     with watched_gpu() as busy:
-        code = _run(command, _left(request, began))
-        seconds = time.monotonic() - started
-        calls.append({"seconds": seconds, "processes": processes, "mps": mps_is_running(), "gpu_busy": busy()})
-    write_atomically(file, json.dumps(calls).encode())
+        try:
+            code = _run(command, _left(request, began))
+        finally:  # its trials are kept when it is interrupted, and so is what they took
+            seconds = time.monotonic() - started
+            calls.append({"seconds": seconds, "processes": processes, "mps": mps_is_running(), "gpu_busy": busy()})
+            write_atomically(file, json.dumps(calls).encode())
     return code, calls
 
 
@@ -286,10 +290,12 @@ def _keep_progress(request: RunRequest) -> None:
         running = any(part.endswith(".run") for part in Path(member.name).parts)
         return None if running or member.name.endswith((".weights.h5", ".lock")) else member
 
-    with tarfile.open(request.out / PROGRESS, "w:gz") as archive:
+    partial = request.out / f"{PROGRESS}.partial"
+    with tarfile.open(partial, "w:gz") as archive:
         for name in (NAME, BENCHMARK, CALLS):
             if (request.work / name).exists():
                 archive.add(request.work / name, name, filter=small)
+    partial.replace(request.out / PROGRESS)
 
 
 if __name__ == "__main__":

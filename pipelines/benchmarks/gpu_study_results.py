@@ -140,6 +140,7 @@ def _study_parts(study: dict[str, Any]) -> list[str]:
     busy = [
         f"{call['gpu_busy']:.0%} of {call['seconds']:.0f} s" for call in study["calls"] if call["gpu_busy"] is not None
     ]
+    end = "predictions" if study["finished"] == study["trials"] else "the end of the calls"
     images = "drawn images" if study["synthetic"] else "images"
     packed = f", stored as JPEG of quality {study['jpeg_quality']}" if study["jpeg_quality"] else ""
     at_once = " and ".join(f"{call['processes']}{' with MPS' if call.get('mps') else ''}" for call in study["calls"])
@@ -152,7 +153,7 @@ def _study_parts(study: dict[str, Any]) -> list[str]:
         f"Profile {study['profile']}, {study['images']:,} {images} of {study['input_size']} px{packed}, "
         f"{study['folds']} folds ({study['protocol']}), precision {', '.join(study['precision'])}, content hash "
         f"`{study['content_hash'][:16]}`.\n",
-        f"{study['finished']} of {study['trials']} trials in {seconds / 60:.1f} minutes from start to predictions, "
+        f"{study['finished']} of {study['trials']} trials in {seconds / 60:.1f} minutes from start to {end}, "
         f"{at_once} at once{'; GPU busy ' + ', '.join(busy) if busy else ''}.\n",
         _table(["strategy", "trials", "epochs", "seconds of a trial", "7-class accuracy"], rows),
         *(study["tables"][name] for name in PAGE_TABLES if name in study["tables"]),

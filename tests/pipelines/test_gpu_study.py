@@ -76,6 +76,22 @@ def test_a_study_that_its_time_ended_is_no_failure(work: Path, tmp_path: Path, m
     assert gpu_study.main(command) == 2, "the study could not be run"
 
 
+def test_an_interrupted_study_keeps_its_seconds_and_its_progress(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_command: list[str], _seconds: float | None) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_study, "_run", interrupted)
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--skip-benchmark"]
+    command = ["run", "--images", str(work / "manifest"), "--processes", "3", *places]
+    assert [gpu_study.main(command) for _ in range(2)] == [130, 130]
+    calls = json.loads((tmp_path / "work" / "calls.json").read_text())
+    assert [call["processes"] for call in calls] == [3, 3]
+    with tarfile.open(tmp_path / "out" / "progress.tar.gz") as archive:
+        assert archive.getnames() == ["calls.json"]
+
+
 def test_folds_and_a_limit_make_a_part_of_the_manifest(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,11 @@ def test_the_page_states_hardware_speeds_and_the_tables_of_the_study() -> None:
     assert "not of the page" not in text
 
 
+def test_a_study_that_is_not_complete_has_no_time_to_predictions() -> None:
+    text = gpu_study_page(result(None, {**STUDY, "trials": 3}))
+    assert "2 of 3 trials in 5.0 minutes from start to the end of the calls, 4 at once" in text
+
+
 def test_a_run_of_which_no_trial_finished_has_a_page_too() -> None:
     text = gpu_study_page(result(None, {"finished": 0}))
     assert "No trial was finished" in text
