@@ -51,6 +51,9 @@ BEST_QUALITY = 100
 STOP_SECONDS = 15.0
 """Time that an interrupted study has to end by itself."""
 
+BENCHMARK_SHARE = 0.4
+"""Share of `--seconds` that the benchmark may take, so that the study gets the rest."""
+
 RESERVE_SECONDS = STOP_SECONDS + 20.0
 """Time that is kept of `--seconds` for that and for the results."""
 
@@ -122,7 +125,12 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--processes", type=positive, metavar="N", help="trials at once (default: the fastest of the benchmark, or 4)"
     )
-    running.add_argument("--seconds", type=float, help="stop in time to write the results after so many seconds")
+    running.add_argument(
+        "--seconds",
+        type=float,
+        help="stop in time to write the results after so many seconds, of which the benchmark takes "
+        f"{BENCHMARK_SHARE:.0%}% at most",
+    )
     running.add_argument("--resume", type=Path, metavar="FILE", help=f"continue from the {PROGRESS} of an earlier call")
     running.add_argument("--skip-benchmark", action="store_true", help="run the study only")
     running.add_argument(
@@ -220,17 +228,22 @@ def _manifest(request: RunRequest) -> tuple["Manifest", int | None]:
 
 
 def _measure(request: RunRequest, began: float) -> dict[str, Any] | None:
-    """Run the benchmark unless it was run already. Return its result; `None` if it was skipped or interrupted."""
+    """Run what is left of the benchmark. Return its result; `None` if it was skipped or interrupted before any."""
     file = request.work / BENCHMARK
-    if not request.skip_benchmark and not file.is_file():
+    earlier = _benchmark(file)
+    if not request.skip_benchmark and not (earlier and earlier.get("at_once")):
         command = ["pipelines.benchmarks.gpu", "--json", str(file), *request.benchmark_options.split()]
-        code = _run(command, _left(request, began))
+        code = _run([*command, *(["--only-at-once"] if earlier else [])], _left(request, began, BENCHMARK_SHARE))
         if code:
             raise StudyError(
                 "Expected `cxr benchmark gpu` to succeed.",
                 received=f"exit code {code}",
                 advice="Give it smaller sizes with --benchmark-options, or --skip-benchmark and --processes.",
             )
+    return _benchmark(file)
+
+
+def _benchmark(file: Path) -> dict[str, Any] | None:
     return _json(file, "the result of `cxr benchmark gpu`", dict, AGAIN) if file.is_file() else None
 
 
@@ -277,10 +290,11 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _left(request: RunRequest, began: float) -> float | None:
+def _left(request: RunRequest, began: float, share: float = 1.0) -> float | None:
+    """Return the seconds that are left of `share` of `--seconds`, at least 1; `None` without that option."""
     if request.seconds is None:
         return None
-    return max(1.0, request.seconds - RESERVE_SECONDS - (time.monotonic() - began))
+    return max(1.0, share * (request.seconds - RESERVE_SECONDS) - (time.monotonic() - began))
 
 
 def _keep_progress(request: RunRequest) -> None:

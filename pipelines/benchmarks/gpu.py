@@ -7,6 +7,7 @@ processors, at a small size.
 """
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.errors import ConfigError, typed_line
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.gpu_measurements import (
     BYTES,
@@ -44,6 +46,7 @@ class GpuRequest:
     precisions: tuple[str, ...]
     at_once: tuple[int, ...]
     batches: int
+    only_at_once: bool
     json: Path | None
 
     @property
@@ -95,6 +98,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="numbers of trials that share the device (default: 1,2,4,8)",
     )
     parser.add_argument("--batches", type=positive, default=24, help="batches of a measurement (default: 24)")
+    parser.add_argument(
+        "--only-at-once", action="store_true", help="measure trials at once only; keep limits and speeds of --json"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
@@ -124,11 +130,11 @@ def run(request: GpuRequest) -> int:
     memory = (gpu_memory_gib() if gpus else None) or math.inf
     own = precision_on("auto", gpus)
     with compiled_steps():
-        limit, speeds = _speeds(request, gpus, memory)
+        limit, speeds = _earlier(request) if request.only_at_once else _speeds(request, gpus, memory)
         result = {
             **asdict(training),
             "limits": limit,
-            "speeds": [{**asdict(speed), "of_limit": speed.of_limit} for speed in speeds],
+            "speeds": speeds,
             "at_once": [],
             "at_once_precision": own,
         }
@@ -140,7 +146,22 @@ def run(request: GpuRequest) -> int:
     return 0
 
 
-def _speeds(request: GpuRequest, gpus: float, memory: float) -> tuple[dict[str, Any], list[Speed]]:
+def _earlier(request: GpuRequest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return limits and speeds of the result that `--json` has; raise `ConfigError` if it is none of this training."""
+    try:
+        if request.json is None:
+            raise ValueError("no --json")
+        result = json.loads(request.json.read_bytes())
+        other = [name for name, value in asdict(request.training).items() if result[name] != value]
+        if other:
+            raise ValueError(f"another {other[0]}: {result[other[0]]}")
+        return result["limits"], result["speeds"]
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        problem = "Expected an earlier result of the same options in the file of --json, for --only-at-once."
+        raise ConfigError(problem, received=typed_line(error)) from error
+
+
+def _speeds(request: GpuRequest, gpus: float, memory: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Measure and print the limits, and the speed of each batch size and precision."""
     combinations = list(product(request.batch_sizes, request.precisions))
     parts: list[Part] = [(LIMITS_SIZE, prepare_limits, (request.batch_sizes[0], request.precisions))]
@@ -153,7 +174,7 @@ def _speeds(request: GpuRequest, gpus: float, memory: float) -> tuple[dict[str, 
     speeds = []
     for (size, precision), result in zip(combinations, results, strict=True):
         speed = Speed(size, precision, **result, **limit["images_per_second"][precision])
-        speeds.append(speed)
+        speeds.append({**asdict(speed), "of_limit": speed.of_limit})
         print(
             f"{size:5} {precision:<15}{speed.loop:9.0f}{speed.bare_step:11.0f}{speed.model_fit:11.0f}"
             f"{speed.loop_to_model_fit:13.2f}{speed.of_limit:11.2f}",

@@ -92,6 +92,31 @@ def test_an_interrupted_study_keeps_its_seconds_and_its_progress(
         assert archive.getnames() == ["calls.json"]
 
 
+def test_a_benchmark_without_trials_at_once_is_completed_by_a_later_call_in_its_share_of_the_seconds(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[str], float | None]] = []
+
+    def run(command: list[str], seconds: float | None) -> int | None:
+        """The first benchmark has speeds only when its time is over, the second all."""
+        asked.append((command, seconds))
+        if "--json" in command:
+            at_once = BENCHMARK["at_once"] if "--only-at-once" in command else []
+            Path(command[command.index("--json") + 1]).write_text(json.dumps({**BENCHMARK, "at_once": at_once}))
+        return None
+
+    monkeypatch.setattr(gpu_study, "_run", run)
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    command = ["run", "--images", str(work / "manifest"), "--seconds", "1035", *places]
+    assert [gpu_study.main(command) for _ in range(3)] == [0, 0, 0]
+    benchmarks = [(command, seconds) for command, seconds in asked if "--json" in command]
+    assert ["--only-at-once" in command for command, _ in benchmarks] == [False, True]
+    assert all(seconds is not None and 300 < seconds <= 400 for _, seconds in benchmarks)
+    studies = [(command[-1], seconds) for command, seconds in asked if "--json" not in command]
+    assert [processes for processes, _ in studies][1:] == ["4", "4"], "the fastest of the benchmark"
+    assert all(seconds is not None and 900 < seconds <= 1000 for _, seconds in studies)
+
+
 def test_folds_and_a_limit_make_a_part_of_the_manifest(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

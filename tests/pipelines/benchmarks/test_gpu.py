@@ -44,6 +44,26 @@ def test_speeds_are_kept_where_trials_at_once_cannot_be_measured(
     assert (len(result["speeds"]), result["at_once"]) == (1, [])
 
 
+def test_trials_at_once_are_added_to_the_speeds_of_an_earlier_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
+    monkeypatch.setattr(Prepared, "windows", [])
+    file = tmp_path / "gpu.json"
+    command = ["gpu", "--at-once", "1", "--only-at-once", "--json", str(file)]
+    assert benchmark.main(command) == 2
+    assert "Expected an earlier result" in capsys.readouterr().err
+    earlier = {"strategy": "scratch", "input_size": 200, "batches": 24, "limits": {"a": 1}, "speeds": [{"loop": 5}]}
+    file.write_text(json.dumps({**earlier, "at_once": [], "date": "2001-01-01"}))
+    assert benchmark.main(command) == 0
+    result = json.loads(file.read_text())
+    assert {name: result[name] for name in earlier} == earlier
+    assert [one["trials"] for one in result["at_once"]] == [1]
+    assert result["date"] != "2001-01-01", "of this call"
+    assert benchmark.main([*command, "--input-size", "96"]) == 2
+    assert "another input_size: 200" in capsys.readouterr().err
+
+
 def test_lists_of_options_are_checked() -> None:
     assert gpu.numbers("1, 8") == (1, 8)
     for text in ("0", ",", "2,-1", "many"):
