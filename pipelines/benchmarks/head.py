@@ -61,11 +61,11 @@ def run(request: HeadRequest) -> int:
         )
     if STRATEGY not in study.strategies:
         raise StudyError(f"Expected {request.study} to have run {STRATEGY}.", advice="Add it with STRATEGIES.")
+    predictions = load_predictions(request.study, study)  # in the order of image ids; not of the protocol origins
     data = load_study_data(manifest, study.protocol, profile.folds, profile.model.input_size)
     weights = load_backbone_weights(find_weights(profile.model.alpha, request.imagenet_weights), profile.model.alpha)
     features = _features(profile, weights, np.asarray(data.images))
     by_regression = regression_answers(features, data.labels, data.folds) == data.labels
-    predictions = load_predictions(request.study, study)  # in the order of image ids
     regression = by_regression[np.argsort(data.image_ids)]
     head = predictions.probability[STRATEGY].argmax(axis=1) == predictions.label
     difference = study_bootstrap(study, predictions).difference(head, regression)

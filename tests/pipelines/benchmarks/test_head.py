@@ -25,3 +25,13 @@ def test_another_manifest_than_the_studys_is_refused(
     monkeypatch.setattr("cxr_platform.manifest.store.open_manifest", lambda _: SimpleNamespace(content_hash="def"))
     assert benchmark.main(["head", "--manifest", "m", "--study", str(tmp_path)]) == 2
     assert "content hash def" in capsys.readouterr().err
+
+
+def test_a_study_that_leaves_origins_out_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path / "study.json", study_record(strategies=("off-the-shelf",), protocol="origins"))
+    monkeypatch.setattr("cxr_platform.manifest.store.open_manifest", lambda _: SimpleNamespace(content_hash="abc"))
+    assert benchmark.main(["head", "--manifest", "m", "--study", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "with the protocol grouped or paper" in line
