@@ -1,7 +1,8 @@
 """Show where the seconds of a trial go, on its first and later folds, and how much of the cores a study leaves idle.
 
 The first part runs trials in a fresh process, as a worker does, and takes their time apart. Compilation is the time of
-the first epoch, and of the first prediction, beyond those of later folds. The second part runs the same study with
+the first fold's epochs, each beyond the same epoch of later folds (a strategy whose images grow compiles twice), and of
+its prediction; of a single fold, that of the first epoch beyond the others. The second part runs the same study with
 `cxr cross-validate` and compares the processor time of all its processes with the cores and the wall time.
 """
 
@@ -221,8 +222,9 @@ def take_apart(trials: Sequence[MeasuredTrial], before: dict[str, float]) -> lis
     predictions = min(trial.prediction for trial in trials)
     parts = []
     for number, trial in enumerate(trials):
-        steady = median(trial.epochs[1:] or trial.epochs)
-        compile_seconds = max(0.0, trial.epochs[0] - steady) + trial.prediction - predictions
+        compile_seconds = trial.prediction - predictions
+        if number == 0:
+            compile_seconds += compile_of_epochs(trial.epochs, [later.epochs for later in trials[1:]])
         parts.append(
             TrialParts(
                 **(before if number == 0 else dict.fromkeys(before, 0.0)),
@@ -234,6 +236,17 @@ def take_apart(trials: Sequence[MeasuredTrial], before: dict[str, float]) -> lis
             )
         )
     return parts
+
+
+def compile_of_epochs(first: Sequence[float], later: Sequence[Sequence[float]]) -> float:
+    """Return the seconds that the epochs of the `first` fold take beyond the same ones of the `later` folds.
+
+    Without later folds: those of its first epoch beyond the median of the others.
+    """
+    if not later:
+        return max(0.0, first[0] - median(first[1:] or first))
+    usual = [fmean(seconds) for seconds in zip(*later, strict=False)]  # folds of other sizes may have more epochs
+    return sum(max(0.0, seconds - other) for seconds, other in zip(first, usual, strict=False))
 
 
 def mean_parts(parts: Sequence[TrialParts]) -> TrialParts:

@@ -6,7 +6,15 @@ import pytest
 
 from pipelines import benchmark
 from pipelines.benchmarks import overhead
-from pipelines.benchmarks.overhead import Idle, MeasuredTrial, TrialParts, idle_shares, mean_parts, take_apart
+from pipelines.benchmarks.overhead import (
+    Idle,
+    MeasuredTrial,
+    TrialParts,
+    compile_of_epochs,
+    idle_shares,
+    mean_parts,
+    take_apart,
+)
 from pipelines.benchmarks.processes import Usage
 
 BEFORE = {"imports": 5.0, "load": 1.0, "activations": 2.0}
@@ -22,6 +30,17 @@ def test_the_first_trial_compiles_and_the_parts_add_up_to_its_seconds() -> None:
     assert first.total == pytest.approx(20.0 + 8.0)
     assert (later.imports, later.compile, later.steps) == (0.0, 0.0, 6.0)
     assert later.total == pytest.approx(7.5)
+
+
+def test_a_network_that_is_compiled_for_larger_images_is_compilation_too() -> None:
+    epochs = [9.0, 2.0, 13.0, 4.0]
+    grows = MeasuredTrial(wall=30.0, total=30.0, set_up=1.0, prediction=1.0, epochs=epochs)
+    steady = MeasuredTrial(wall=14.0, total=14.0, set_up=1.0, prediction=1.0, epochs=[2.0, 2.0, 4.0, 4.0])
+    first, later, _ = take_apart([grows, steady, steady], BEFORE)
+    assert (first.compile, first.steps) == (7.0 + 9.0, 12.0)
+    assert (later.compile, later.steps) == (0.0, 12.0)
+    assert compile_of_epochs(epochs, [[2.0, 2.0, 4.0], [2.0, 2.0, 4.0, 4.0, 4.0]]) == 16.0
+    assert compile_of_epochs([8.0, 2.0, 2.0], []) == 6.0
 
 
 def test_later_folds_are_stated_by_their_mean() -> None:
