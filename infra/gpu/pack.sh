@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Put what `infra/gpu/run.sh` needs into one folder: images, ImageNet weights, and the wheels that JAX does not bring.
+# Put what `infra/gpu/run.sh` needs into one folder: images, ImageNet weights, and a few wheels.
 #     infra/gpu/pack.sh data/manifests/NAME WEIGHTS.h5 FOLDER
-# Run it with `make setup` done. The wheels are those of requirements-jax.lock, for Python 3.12 on x86-64.
+# Run it with `make setup` done. The wheels are of requirements-jax.lock, for Python 3.12 on x86-64: those that few machines
+# with JAX have. The folder stays small: the machine must have the packages that `need` names in infra/gpu/run.sh.
 set -euo pipefail
 [ $# = 3 ] || { echo "usage: infra/gpu/pack.sh MANIFEST WEIGHTS.h5 FOLDER" >&2; exit 2; }
 cd "$(dirname "$0")/../.."
@@ -9,7 +10,7 @@ python=${PYTHON:-.venv/bin/python}
 mkdir -p "$3"
 $python -m pipelines.gpu_study pack --manifest "$1" --out "$3/images.parquet"
 cp -f "$2" "$3/weights.h5"
-names=" keras namex optree pydantic pydantic-core annotated-types typing-inspection "
+names=" keras namex optree prometheus-client pydantic pydantic-core annotated-types typing-inspection "
 requirements=$(mktemp)
 trap 'rm -f "$requirements"' EXIT
 awk -v names="$names" '/^[^ #]/ { split($1, part, "=="); kept = index(names, " " part[1] " ") } kept' \
