@@ -270,15 +270,22 @@ def _run_study(
 
 
 def _run(command: Sequence[str], seconds: float | None) -> int | None:
-    """Run `python -m command`. Return its exit code, or `None` if it was stopped after `seconds`."""
-    with subprocess.Popen([sys.executable, "-m", *command], start_new_session=True) as process:
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            if process.poll() is None:
-                _stop(process)
+    """Run `python -m command`. Return its exit code, or `None` if it was stopped after `seconds`.
+
+    SIGTERM, which a scheduler sends before it takes the machine, interrupts as Ctrl-C does.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with subprocess.Popen([sys.executable, "-m", *command], start_new_session=True) as process:
+            try:
+                return process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return None
+            finally:
+                if process.poll() is None:
+                    _stop(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -67,6 +67,14 @@ def test_a_command_whose_time_is_over_is_interrupted_and_then_killed_with_all_th
     assert gpu_study._run(["timeit", "-n1", "-r1", "1 / 0"], None) == 1
 
 
+def test_a_machine_that_is_taken_away_interrupts_what_runs() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    sleep = ["timeit", "-n1", "-r1", "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"]
+    with pytest.raises(KeyboardInterrupt):
+        gpu_study._run(sleep, None)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_study_that_its_time_ended_is_no_failure(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = iter([None, 2])
     monkeypatch.setattr(gpu_study, "_run", lambda _command, _seconds: next(codes))
