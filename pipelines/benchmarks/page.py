@@ -73,7 +73,7 @@ def page(results: Mapping[Path, Result]) -> str:
         for section in sections
         for claim in section.claims
     ]
-    headings = [section.heading for section in sections]
+    headings = list(dict.fromkeys(section.heading for section in sections))
     title = "; ".join(headings) if len(headings) <= TITLED else "Benchmarks"
     parts = [
         f"# {title}, {' and '.join(dates)}",

@@ -136,6 +136,14 @@ def test_memory_and_speed_of_studies_larger_than_memory_are_stated(tmp_path: Pat
         assert row in text
 
 
+def test_a_title_names_each_heading_once(tmp_path: Path) -> None:
+    files = written(tmp_path, step_result(0.93), step_result(0.97), step_result(0.97, size=200))
+    out = tmp_path / "page.md"
+    assert benchmark.main(["page", *files, "--out", str(out)]) == 0
+    title, *_ = out.read_text().splitlines()
+    assert title == "# The training step at 96 px; The training step at 200 px, 2026-11-01"
+
+
 def test_ratios_of_a_step_have_their_lowest_and_highest_where_they_were_kept(tmp_path: Path) -> None:
     result = step_result(0.97)
     result["speeds"].append({**result["speeds"][0], "ratios": [[0.9, 1.2], [0.97, 1.11], [1.04, 1.0]]})
