@@ -1,9 +1,10 @@
 """Try settings of the training from scratch on a split within the training part of fold 0.
 
 The folds that a study reports have no part in the choice: three quarters of the groups outside fold 0 are trained on,
-the rest is predicted. Every trial is that of a study; trials run one after another on one processor, whose time is
-printed: other work on the machine changes it less than it changes the seconds. The accuracy of settings is the mean
-over the seeds, and its difference from that of the profile's own settings has an interval over the predicted groups.
+the rest is predicted. Every trial is that of a study; trials run one after another, on a GPU or on as many processors
+as a trial has. Their processor time is printed: other work on the machine changes it less than it changes the seconds.
+The accuracy of settings is the mean over the seeds, and its difference from that of the profile's own settings has an
+interval over the predicted groups.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pipelines.benchmarks import write_result
 
 if TYPE_CHECKING:
     from cxr_platform.training.data import StudyData
+    from cxr_platform.training.plan import Share
 
 FOLD = 0
 TRAINED_SHARE = 0.75
@@ -138,18 +140,20 @@ def run(request: RecipeRequest) -> int:
     """Print a line for each setting and seed; return 0."""
     from cxr_platform.manifest.store import open_manifest
     from cxr_platform.training.data import load_study_data
-    from cxr_platform.training.devices import limit_process
+    from cxr_platform.training.devices import is_deterministic, limit_process
+    from cxr_platform.training.engine_local import local_share
 
     manifest = open_manifest(request.manifest)
     profiles = [load_profile(request.profile, {"folds": manifest.info.folds, **given}) for given in request.all()]
-    limit_process(1, 0, deterministic=True)
+    share = local_share(profiles[0].resources)
+    limit_process(share.cpus, share.gpus, is_deterministic(profiles[0].resources, share.gpus))
     load = cache(partial(load_study_data, manifest, "grouped"))  # most settings leave folds and size alone
     own = load(profiles[0].folds, profiles[0].model.input_size)
     train, test = inner_split(own, profiles[0].seed)
     attempts, correct = [], []
     for given, profile in zip(request.all(), profiles, strict=True):
         data = load(profile.folds, profile.model.input_size)
-        results = [_attempt(given, profile, data, train, test, seed) for seed in request.seeds]
+        results = [_attempt(given, profile, share, data, train, test, seed) for seed in request.seeds]
         attempts += [attempt for attempt, _ in results]
         correct.append(np.mean([right for _, right in results], axis=0))
     bootstrap = Bootstrap(own.group_ids[test], seed=profiles[0].seed)
@@ -188,19 +192,22 @@ def inner_split(data: "StudyData", seed: int) -> tuple[NDArray[Any], NDArray[Any
 def _attempt(
     given: Mapping[str, Any],
     profile: Profile,
+    share: "Share",
     data: "StudyData",
     train: NDArray[Any],
     test: NDArray[Any],
     seed: int,
 ) -> tuple[Attempt, NDArray[Any]]:
     """Train and print a line; return what came out, and whether each predicted image got its class (n,)."""
-    from cxr_platform.training.devices import precision_on
     from cxr_platform.training.inputs import ImageInputs
+    from cxr_platform.training.study import placement_of, resolved_precision
     from cxr_platform.training.trial import TrialData, Workbench, run_trial
 
     rows = TrialData(ImageInputs(data.images, profile.augmentation), data.labels, train, test)
     began = time.process_time()
-    bench = Workbench(profile.model, profile.training, precision=precision_on(profile.training.precision, 0))
+    precision = resolved_precision(profile.training.precision, share)
+    placement = placement_of(profile.resources, share.gpus)
+    bench = Workbench(profile.model, profile.training, precision=precision, placement=placement)
     result = run_trial(bench, strategy_by_name("scratch"), rows, seed)
     seconds = time.process_time() - began
     labels, last = data.labels[test], result.history[-1]

@@ -9,6 +9,7 @@ import pytest
 from cxr_platform.errors import ConfigError
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.data import StudyData
+from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch
 from pipelines import benchmark
 from pipelines.benchmarks import recipe
@@ -64,17 +65,19 @@ def test_seeds_are_whole_numbers(text: str) -> None:
 def test_each_setting_and_seed_is_trained_printed_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained, precisions = [], set()
+    trained, precisions, limits = [], set(), []
 
     def run_trial(bench: SimpleNamespace, strategy: SimpleNamespace, rows: SimpleNamespace, seed: int) -> object:
         """Predicts Covid19 for all, or with the other batch size the truth."""
         precisions.add(bench.precision)
+        assert not bench.placement.deterministic
         trained.append((strategy.name, bench.training.batch_size, seed))
         answers = rows.labels[rows.test] if bench.training.batch_size == 16 else np.zeros(len(rows.test), int)
         return SimpleNamespace(probabilities=np.eye(len(CLASSES))[answers], history=[Epoch(2, 2, 0.4, 0.8, 0.1, 1.0)])
 
     monkeypatch.setattr("cxr_platform.training.trial.run_trial", run_trial)
-    monkeypatch.setattr("cxr_platform.training.devices.limit_process", lambda *_, **__: None)
+    monkeypatch.setattr("cxr_platform.training.engine_local.local_share", lambda _: Share(4.0, 1.0))
+    monkeypatch.setattr("cxr_platform.training.devices.limit_process", lambda *limit: limits.append(limit))
     monkeypatch.setattr("cxr_platform.training.data.load_study_data", lambda *_: drawn_data())
     manifest = SimpleNamespace(info=SimpleNamespace(folds=3))
     monkeypatch.setattr("cxr_platform.manifest.store.open_manifest", lambda _: manifest)
@@ -84,6 +87,7 @@ def test_each_setting_and_seed_is_trained_printed_and_written(
     options = ["--settings", json.dumps(settings), "--seeds", "1,2", "--json", str(file)]
     assert benchmark.main(["recipe", "--manifest", "m", *options]) == 0
     assert trained == [("scratch", 32, 1), ("scratch", 32, 2), ("scratch", 16, 1), ("scratch", 16, 2)]
+    assert limits == [(4.0, 1.0, False)], "a GPU is used, and then nothing has to repeat"
     assert precisions == {"float32", "mixed_bfloat16"}
     assert capsys.readouterr().out.count("accuracy") == 6  # each training, then each setting
     own, other = json.loads(file.read_text())["compared"]
