@@ -173,10 +173,6 @@ class ScheduleConfig(Settings):
     early_share: FractionBelowOne = 0.0
     """Share of the epochs with the smaller images."""
 
-    def __post_init__(self) -> None:
-        if bool(self.early_scale) != bool(self.early_share):
-            raise ValueError("early_scale and early_share both above 0, or neither")
-
     def early_size(self, input_size: int) -> int:
         """Return the side of the smaller images in pixels, a multiple of 16, or 0 if there are none."""
         side = max(MIN_INPUT_SIZE, 16 * round(self.early_scale * input_size / 16))
@@ -374,7 +370,14 @@ def load_profile(name_or_path: str, overrides: Mapping[str, Any] | None = None) 
             if not isinstance(table, dict):
                 raise ConfigError(f"profile {path.name}: {parent}: expected a table.", received=repr(table))
         table[leaf] = value
-    return parse_profile(tree, f"profile {path.name}")
+    profile = parse_profile(tree, f"profile {path.name}")
+    scratch = profile.training.scratch
+    if bool(scratch.early_scale) != bool(scratch.early_share):  # not where a study is read, in which it had no effect
+        raise ConfigError(
+            f"profile {path.name}: training.scratch: expected early_scale and early_share both above 0, or neither.",
+            received=f"{scratch.early_scale:g} and {scratch.early_share:g}",
+        )
+    return profile
 
 
 def parse_profile(tree: Mapping[str, Any], where: str) -> Profile:

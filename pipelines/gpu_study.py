@@ -17,13 +17,14 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxr_platform.errors import ConfigError, StudyError, first_line
 from cxr_platform.storage.files import write_atomically
+from cxr_platform.training.devices import hardware
 from cxr_platform.training.mps import mps_daemon, mps_for, mps_is_running
 from pipelines.benchmarks import complete, write_page_text, write_result
 from pipelines.benchmarks.gpu_sharing import best_at_once
@@ -47,6 +48,9 @@ RESULT, PROGRESS, BENCHMARK, CALLS = "gpu-study.json", "progress.tar.gz", "gpu.j
 KIND = "gpu-study"
 AGAIN = "Delete the file to go on without it."
 NAME = "gpu"
+KEPT = NAME, BENCHMARK, CALLS
+"""What `PROGRESS` has of the folder of the study."""
+
 BEST_QUALITY = 100
 STOP_SECONDS = 15.0
 """Time that an interrupted study has to end by itself."""
@@ -127,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     )
     running.add_argument(
         "--seconds",
-        type=float,
+        type=seconds_of_call,
         help="stop in time to write the results after so many seconds, of which the benchmark takes "
         f"{BENCHMARK_SHARE:.0%}% at most",
     )
@@ -144,6 +148,14 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--results", type=Path, required=True, metavar="FILE", help=f"{RESULT} of a run")
     page.add_argument("--out", type=Path, required=True, metavar="FILE", help="Markdown file to write")
     return parser
+
+
+def seconds_of_call(text: str) -> float:
+    """Return the seconds of a call; raise `ArgumentTypeError` where nothing is left of them for a study."""
+    number = positive(text)
+    if number <= RESERVE_SECONDS:
+        raise argparse.ArgumentTypeError(f"expected more than {RESERVE_SECONDS:.0f}, which its end takes, not {text!r}")
+    return float(number)
 
 
 def quality(text: str) -> int:
@@ -167,6 +179,13 @@ def pack(request: PackRequest) -> int:
 def run_all(request: RunRequest) -> int:
     """Run what is left of the benchmark and of the study, and write the results; return the exit code of the study."""
     began, resources = time.monotonic(), request.profile.load().resources
+    earlier = request.out / PROGRESS
+    if request.resume is None and earlier.exists() and not any((request.work / name).exists() for name in KEPT):
+        raise ConfigError(
+            f"Expected the study of {earlier} in {request.work}, or --resume with that file.",
+            received="neither: this call would replace its progress",
+            advice=f"Add --resume {earlier}, or give another --out to begin anew.",
+        )
     request.out.mkdir(parents=True, exist_ok=True)
     request.work.mkdir(parents=True, exist_ok=True)
     if request.resume is not None:
@@ -233,7 +252,9 @@ def _measure(request: RunRequest, began: float) -> dict[str, Any] | None:
     earlier = _benchmark(file)
     if not request.skip_benchmark and not (earlier and earlier.get("at_once")):
         command = ["pipelines.benchmarks.gpu", "--json", str(file), *request.benchmark_options.split()]
-        code = _run([*command, *(["--only-at-once"] if earlier else [])], _left(request, began, BENCHMARK_SHARE))
+        if earlier and earlier.get("hardware") == hardware().model_dump(mode="json"):
+            command.append("--only-at-once")
+        code = _run(command, _left(request, began, BENCHMARK_SHARE))
         if code:
             raise StudyError(
                 "Expected `cxr benchmark gpu` to succeed.",
@@ -292,9 +313,11 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Interrupt a process, and kill it and those that it started if it does not end."""
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    finally:  # a second Ctrl-C too
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _left(request: RunRequest, began: float, share: float = 1.0) -> float | None:
@@ -311,11 +334,13 @@ def _keep_progress(request: RunRequest) -> None:
         running = any(part.endswith(".run") for part in Path(member.name).parts)
         return None if running or member.name.endswith((".weights.h5", ".lock")) else member
 
+    present = [name for name in KEPT if (request.work / name).exists()]
+    if not present:
+        return
     partial = request.out / f"{PROGRESS}.partial"
     with tarfile.open(partial, "w:gz") as archive:
-        for name in (NAME, BENCHMARK, CALLS):
-            if (request.work / name).exists():
-                archive.add(request.work / name, name, filter=small)
+        for name in present:
+            archive.add(request.work / name, name, filter=small)
     partial.replace(request.out / PROGRESS)
 
 

@@ -12,6 +12,7 @@ from cxr_platform.config import (
     ScheduleConfig,
     differences,
     load_profile,
+    parse_profile,
     profile_names,
 )
 from cxr_platform.errors import ConfigError
@@ -279,6 +280,9 @@ def test_smaller_images_need_a_size_and_a_share_of_the_epochs(alone: str) -> Non
     assert getattr(quick, alone)
     with pytest.raises(ConfigError, match="early_scale and early_share both above 0, or neither"):
         load_profile("quick", {f"training.scratch.{other}": 0.0})
+    stored = load_profile("quick").to_dict()
+    stored["training"]["scratch"][other] = 0.0
+    parse_profile(stored, "a study of before can still be read")
 
 
 def test_the_first_epochs_of_scratch_may_have_smaller_images() -> None:
@@ -289,4 +293,4 @@ def test_the_first_epochs_of_scratch_may_have_smaller_images() -> None:
     assert schedule.full_size_epochs(30, 96) == pytest.approx(10 + 20 * 4 / 9)
     assert replace(schedule, early_scale=0.0, early_share=0.0).full_size_epochs(30, 96) == 30
     with pytest.raises(ConfigError, match="early_scale 0: activations of frozen layers have one size"):
-        load_profile("quick", {f"training.fine_tuning.early_{name}": 0.5 for name in ("scale", "share")})
+        load_profile("quick", {"training.fine_tuning.early_scale": 0.5})

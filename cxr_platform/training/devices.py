@@ -14,7 +14,7 @@ from typing import Literal
 
 from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.study import Hardware
-from cxr_platform.errors import ConfigError, NotPossible
+from cxr_platform.errors import ConfigError, NotPossible, last_line
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
 
@@ -96,11 +96,21 @@ def gpu_memory_gib() -> float | None:
 def backend_sees_gpu() -> bool:
     """Return True if Keras' backend computes on a GPU here: one that was installed without NVIDIA's libraries does not.
 
-    Another process asks it, which takes some seconds: in this one it would take memory of the GPU.
+    Another process asks it, which takes some seconds: in this one it would take memory of the GPU. Raises `ConfigError`
+    if that process fails.
     """
-    question = "import sys; from cxr_platform.training.step import gpu_is_visible; sys.exit(not gpu_is_visible())"
+    question = "from cxr_platform.training.step import gpu_is_visible; print(gpu_is_visible())"
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    return subprocess.run([sys.executable, "-c", question], env=environment, capture_output=True).returncode == 0
+    command = [sys.executable, "-c", question]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+    *_, last = ["", *answer.stdout.split()]
+    if answer.returncode or last not in ("True", "False"):
+        raise ConfigError(
+            f"Expected Keras on {keras_backend()} to say whether it sees a GPU.",
+            received=last_line(answer.stderr) or f"exit code {answer.returncode}",
+            advice="resources.gpu = 0 in the profile trains on the processors.",
+        )
+    return last == "True"
 
 
 def available_memory() -> int:

@@ -100,8 +100,8 @@ def trial_resources(profile: Profile, trials: int) -> Share:
     """Return the resources of each of `trials`: no more processors than the largest node has, and a share of a GPU.
 
     They depend on what the cluster has and may grow to (`capacity`), not on the driver's machine; with a GPU, on the
-    nodes that have one, and whose backend sees it. Raises `ConfigError` if more GPUs are asked for than a node has:
-    trials would wait forever.
+    nodes that have one. One of these is asked whether its backend sees it; else trials get none. Raises `ConfigError`
+    if more GPUs are asked for than a node has: trials would wait forever.
     """
     resources = profile.resources
     cluster = capacity(with_gpu=resources.gpu != 0)
@@ -114,19 +114,16 @@ def trial_resources(profile: Profile, trials: int) -> Share:
         )
     if not cluster.gpus:
         return Share(min(resources.cpu, capacity().largest_cpus), 0.0)
-    memory = GIB_PER_TRIAL
-    if resources.gpu == "auto":
-        usable: float | None = ray.get(ray.remote(num_gpus=0.001)(_usable_gib).remote())
-        if usable is None:
-            return Share(min(resources.cpu, capacity().largest_cpus), 0.0)
-        memory = usable
+    memory: float | None = ray.get(ray.remote(num_gpus=0.001)(_usable_gib).remote())
+    if memory is None:
+        return Share(min(resources.cpu, capacity().largest_cpus), 0.0)
     of_trial = gib_of_trial(profile.training.batch_size, profile.model.input_size)
     share = gpu_share(resources, cluster.gpus, cluster.cpus, memory, trials, of_trial)
     return Share(min(resources.cpu, cluster.largest_cpus), share)
 
 
 def _usable_gib() -> float | None:
-    """Return the memory of this node's GPU in GiB, of one trial if it cannot be had, `None` if no backend sees it."""
+    """Return the memory of this node's GPU in GiB, or that of one trial if unknown; `None` if Keras does not see it."""
     return (gpu_memory_gib() or GIB_PER_TRIAL) if backend_sees_gpu() else None
 
 

@@ -5,6 +5,7 @@
 # with JAX have. The folder stays small: the machine must have the packages that `need` names in infra/gpu/run.sh.
 set -euo pipefail
 [ $# = 3 ] || { echo "usage: infra/gpu/pack.sh MANIFEST WEIGHTS.h5 FOLDER" >&2; exit 2; }
+set -- "$(realpath "$1")" "$(realpath "$2")" "$(realpath -m "$3")"
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$3"

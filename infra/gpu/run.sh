@@ -27,4 +27,9 @@ trap 'rm -rf "$site"' EXIT
 "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$folder"/*.whl
 export KERAS_BACKEND=jax PYTHONPATH="$site:$repository${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 "$python" -m pipelines.gpu_study run --images "$folder/images.parquet" \
-  --imagenet-weights "$folder/weights.h5" --out "$out" "$@"
+  --imagenet-weights "$folder/weights.h5" --out "$out" "$@" &
+study=$! code=0
+trap 'kill -TERM "$study" 2> /dev/null' INT TERM  # it stores its progress and ends
+wait "$study" || code=$?
+while kill -0 "$study" 2> /dev/null; do code=0; wait "$study" || code=$?; done
+exit "$code"

@@ -147,17 +147,20 @@ def run(request: GpuRequest) -> int:
 
 
 def _earlier(request: GpuRequest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return limits and speeds of the result that `--json` has; raise `ConfigError` if it is none of this training."""
+    """Return limits and speeds of the result in `--json`; raise `ConfigError` if it is of another training or GPU."""
+    from cxr_platform.training.devices import hardware
+
     try:
         if request.json is None:
             raise ValueError("no --json")
         result = json.loads(request.json.read_bytes())
-        other = [name for name, value in asdict(request.training).items() if result[name] != value]
+        here = {**asdict(request.training), "hardware": hardware().model_dump(mode="json")}
+        other = [name for name, value in here.items() if result[name] != value]
         if other:
             raise ValueError(f"another {other[0]}: {result[other[0]]}")
         return result["limits"], result["speeds"]
     except (KeyError, OSError, TypeError, ValueError) as error:
-        problem = "Expected an earlier result of the same options in the file of --json, for --only-at-once."
+        problem = "Expected an earlier result of these options and this machine in --json, for --only-at-once."
         raise ConfigError(problem, received=typed_line(error)) from error
 
 

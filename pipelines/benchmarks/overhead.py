@@ -246,7 +246,7 @@ def compile_of_epochs(first: Sequence[float], later: Sequence[Sequence[float]]) 
     if not later:
         return max(0.0, first[0] - median(first[1:] or first))
     usual = [fmean(seconds) for seconds in zip(*later, strict=False)]  # folds of other sizes may have more epochs
-    return sum(max(0.0, seconds - other) for seconds, other in zip(first, usual, strict=False))
+    return max(0.0, sum(seconds - other for seconds, other in zip(first, usual, strict=False)))
 
 
 def mean_parts(parts: Sequence[TrialParts]) -> TrialParts:

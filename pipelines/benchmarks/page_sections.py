@@ -68,7 +68,8 @@ def _step(result: Result) -> Section:
         by_round = zip(*speed["ratios"], strict=True) if "ratios" in speed else ((), ())
         ratios = [_with_range(*one) for one in zip((to_bare, to_fit), by_round, strict=True)]
         rows.append([speed["strategy"], *types, *rates, *ratios])
-        which = f"{speed['strategy']}, {size} px"
+        rounds = f", {result['rounds']} rounds" if "ratios" in speed else ""
+        which = f"{speed['strategy']}, {size} px{rounds}"
         for wanted, ratio, least in (("the bare step", to_bare, STEP_TO_BARE), ("`model.fit`", to_fit, STEP_TO_FIT)):
             claims.append(Claim(f"{which}: loop at least {least:g} of {wanted}", f"{ratio:.2f}", ratio >= least))
     heading = ["strategy", "precision", "depthwise", "loop (images/s)", "bare step", "`model.fit`"]

@@ -142,6 +142,7 @@ def run(request: RecipeRequest) -> int:
     from cxr_platform.training.data import load_study_data
     from cxr_platform.training.devices import is_deterministic, limit_process
     from cxr_platform.training.engine_local import local_share
+    from cxr_platform.training.study import resolved_precision
 
     manifest = open_manifest(request.manifest)
     profiles = [load_profile(request.profile, {"folds": manifest.info.folds, **given}) for given in request.all()]
@@ -169,6 +170,8 @@ def run(request: RecipeRequest) -> int:
             "profile": request.profile,
             "input_size": profiles[0].model.input_size,
             "seeds": request.seeds,
+            "precision": resolved_precision(profiles[0].training.precision, share),
+            "deterministic": is_deterministic(profiles[0].resources, share.gpus),
             "attempts": [asdict(one) for one in attempts],
             "compared": [asdict(one) for one in compared],
         }

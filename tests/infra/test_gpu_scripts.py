@@ -69,6 +69,23 @@ def test_the_wheels_that_jax_does_not_bring_are_downloaded_by_the_hashes_of_the_
     assert pinned == sorted(names_of("pack.sh", "names")), "each is in the lock, with hashes"
 
 
+def test_a_signal_to_the_script_reaches_the_study_and_the_script_waits_for_its_end(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/bash\n[ "$1" = - ] && exit\n[ "$2" = pip ] && exit\n'
+        "trap 'sleep 1; echo stored; exit 7' TERM\necho started\nwhile :; do sleep 0.1; done\n"
+    )
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python)}
+    command = [FOLDER / "run.sh", tmp_path, "out"]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "started\n"
+        script.terminate()
+        assert script.stdout.read() == "stored\n"
+        assert script.wait(60) == 7
+
+
 def test_missing_arguments_are_a_usage_error() -> None:
     for name in ("run.sh", "pack.sh"):
         done = subprocess.run([FOLDER / name], capture_output=True, text=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.manifest.store import open_manifest
+from cxr_platform.training.devices import hardware
 from pipelines import gpu_study
 from tests.pipelines.benchmarks.test_gpu_study_results import BENCHMARK, result
 
@@ -110,7 +111,8 @@ def test_a_benchmark_without_trials_at_once_is_completed_by_a_later_call_in_its_
         asked.append((command, seconds))
         if "--json" in command:
             at_once = BENCHMARK["at_once"] if "--only-at-once" in command else []
-            Path(command[command.index("--json") + 1]).write_text(json.dumps({**BENCHMARK, "at_once": at_once}))
+            result = {**BENCHMARK, "at_once": at_once, "hardware": hardware().model_dump(mode="json")}
+            Path(command[command.index("--json") + 1]).write_text(json.dumps(result))
         return None
 
     monkeypatch.setattr(gpu_study, "_run", run)
@@ -125,7 +127,7 @@ def test_a_benchmark_without_trials_at_once_is_completed_by_a_later_call_in_its_
     assert all(seconds is not None and 900 < seconds <= 1000 for _, seconds in studies)
 
 
-def test_folds_and_a_limit_make_a_part_of_the_manifest(
+def test_a_limit_makes_a_part_of_the_manifest(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[list[str]] = []
@@ -138,6 +140,25 @@ def test_folds_and_a_limit_make_a_part_of_the_manifest(
     assert open_manifest(part).info.images == 28
     assert gpu_study.main([*command, "--classes", "any"]) == 2
     assert "Expected no --classes" in capsys.readouterr().err
+
+
+def test_progress_of_an_earlier_call_is_not_replaced_by_one_that_begins_anew(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = tmp_path / "out" / "progress.tar.gz"
+    progress.parent.mkdir()
+    progress.write_bytes(b"hours of trials")
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    assert gpu_study.main(["run", "--images", str(work / "manifest"), *places]) == 2
+    assert f"Add --resume {progress}" in capsys.readouterr().err
+    assert progress.read_bytes() == b"hours of trials"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-5", "nan", "35"])
+def test_seconds_leave_some_for_the_study(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_study.main(["run", "--images", "m", "--out", "o", "--seconds", seconds])
+    assert "argument --seconds: expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, b"no archive"])

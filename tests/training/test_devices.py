@@ -1,6 +1,7 @@
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -49,10 +50,35 @@ def test_larger_batches_of_larger_images_leave_room_for_fewer_trials(
     assert devices.gpu_share(ResourcesConfig(), gpus=1, processors=64, gpu_gib=8, trials=80, trial_gib=gib) == share
 
 
-@pytest.mark.usefixtures("gpu")
-def test_a_backend_without_the_libraries_of_a_gpu_sees_none() -> None:
-    assert devices.gpu_memory_gib() == 8
+@pytest.fixture
+def asked_again() -> Iterator[None]:
+    devices.backend_sees_gpu.cache_clear()
+    yield
+    devices.backend_sees_gpu.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_again")
+def test_another_process_says_whether_the_backend_sees_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # also on a machine with one
     assert not devices.backend_sees_gpu()
+
+
+@pytest.mark.usefixtures("asked_again")
+@pytest.mark.parametrize(
+    ("script", "seen"), [("echo a line; echo True", True), ("echo False", False), ("echo no CUDA >&2; exit 1", None)]
+)
+def test_a_backend_that_cannot_be_asked_is_no_machine_without_a_gpu(
+    script: str, seen: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(devices.sys, "executable", str(python))
+    if seen is None:
+        with pytest.raises(ConfigError, match=r"whether it sees a GPU\. Received: no CUDA"):
+            devices.backend_sees_gpu()
+    else:
+        assert devices.backend_sees_gpu() == seen
 
 
 @pytest.mark.parametrize(

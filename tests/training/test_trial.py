@@ -164,11 +164,11 @@ def test_a_trial_begins_with_smaller_images_and_resumes_at_either_size(monkeypat
 
 
 def test_the_networks_used_last_are_kept_and_one_that_goes_frees_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    profile, built, unloaded = tiny_profile(), [], []
+    profile, events = tiny_profile(), []
 
     def make(network: str, *_: object) -> Any:
-        built.append(network)
-        return SimpleNamespace(reset=lambda: None, unload=lambda: unloaded.append(network))
+        events.append(f"build {network}")
+        return SimpleNamespace(reset=lambda: None, unload=lambda: events.append(f"unload {network}"))
 
     monkeypatch.setattr(trial, "build_network", lambda strategy, *_: strategy.name)
     monkeypatch.setattr(trial, "make_step", make)
@@ -176,8 +176,11 @@ def test_the_networks_used_last_are_kept_and_one_that_goes_frees_its_inputs(monk
     bench = Workbench(profile.model, profile.training)
     for name in ("scratch", "fine-tuning-1", "scratch", "fine-tuning-3", "scratch"):
         bench.set_up(strategy_by_name(name), seed=0)
-    assert built == ["scratch", "fine-tuning-1", "fine-tuning-3"]
-    assert "fine-tuning-1" in unloaded
+    assert [event for event in events if "build" in event] == [
+        f"build {name}" for name in ("scratch", "fine-tuning-1", "fine-tuning-3")
+    ]
+    last = events.index("build fine-tuning-3")
+    assert set(events[last - 2 : last]) == {"unload scratch", "unload fine-tuning-1"}, "before the next is built"
 
 
 def test_the_state_of_a_step_fits_networks_of_another_size() -> None:

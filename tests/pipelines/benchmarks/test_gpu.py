@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.training.devices import hardware
 from pipelines import benchmark
 from pipelines.benchmarks import gpu, gpu_measurements, gpu_sharing
 from tests.pipelines.benchmarks.gpu_builders import Prepared
@@ -54,6 +55,7 @@ def test_trials_at_once_are_added_to_the_speeds_of_an_earlier_call(
     assert benchmark.main(command) == 2
     assert "Expected an earlier result" in capsys.readouterr().err
     earlier = {"strategy": "scratch", "input_size": 200, "batches": 24, "limits": {"a": 1}, "speeds": [{"loop": 5}]}
+    earlier["hardware"] = hardware().model_dump(mode="json")
     file.write_text(json.dumps({**earlier, "at_once": [], "date": "2001-01-01"}))
     assert benchmark.main(command) == 0
     result = json.loads(file.read_text())
@@ -62,6 +64,8 @@ def test_trials_at_once_are_added_to_the_speeds_of_an_earlier_call(
     assert result["date"] != "2001-01-01", "of this call"
     assert benchmark.main([*command, "--input-size", "96"]) == 2
     assert "another input_size: 200" in capsys.readouterr().err
+    file.write_text(json.dumps({**earlier, "hardware": {"gpus": ["another"]}}))
+    assert benchmark.main(command) == 2, "speeds of another machine are none of this one"
 
 
 def test_lists_of_options_are_checked() -> None:

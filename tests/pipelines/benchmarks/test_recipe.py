@@ -76,6 +76,7 @@ def test_each_setting_and_seed_is_trained_printed_and_written(
         return SimpleNamespace(probabilities=np.eye(len(CLASSES))[answers], history=[Epoch(2, 2, 0.4, 0.8, 0.1, 1.0)])
 
     monkeypatch.setattr("cxr_platform.training.trial.run_trial", run_trial)
+    monkeypatch.setattr("cxr_platform.training.study.gpu_is_visible", lambda: False)
     monkeypatch.setattr("cxr_platform.training.engine_local.local_share", lambda _: Share(4.0, 1.0))
     monkeypatch.setattr("cxr_platform.training.devices.limit_process", lambda *limit: limits.append(limit))
     monkeypatch.setattr("cxr_platform.training.data.load_study_data", lambda *_: drawn_data())
