@@ -293,9 +293,10 @@ def _run_study(
 def _run(command: Sequence[str], seconds: float | None) -> int | None:
     """Run `python -m command`. Return its exit code, or `None` if it was stopped after `seconds`.
 
-    SIGTERM, which a scheduler sends before it takes the machine, interrupts as Ctrl-C does.
+    SIGTERM, which a scheduler sends before it takes the machine, interrupts as Ctrl-C does. Both do so in the command
+    too, which would ignore Ctrl-C where this process was started in the background of a shell.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with subprocess.Popen([sys.executable, "-m", *command], start_new_session=True) as process:
             try:
@@ -306,7 +307,8 @@ def _run(command: Sequence[str], seconds: float | None) -> int | None:
                 if process.poll() is None:
                     _stop(process)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines import gpu_study
 from tests.conftest import REPOSITORY
+from tests.waiting import wait_until
 
 FOLDER = REPOSITORY / "infra" / "gpu"
 
@@ -78,12 +79,12 @@ def test_a_signal_to_the_script_reaches_the_study_and_the_script_waits_for_its_e
     python.chmod(0o755)
     environment = {**os.environ, "PYTHON": str(python)}
     command = [FOLDER / "run.sh", tmp_path, "out"]
-    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as script:
-        assert script.stdout is not None
-        assert script.stdout.readline() == "started\n"
+    log = tmp_path / "log"
+    with log.open("w") as stream, subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=stream) as script:
+        wait_until(lambda: log.read_text() == "started\n", seconds=60)
         script.terminate()
-        assert script.stdout.read() == "stored\n"
         assert script.wait(60) == 7
+    assert log.read_text() == "started\nstored\n"
 
 
 def test_missing_arguments_are_a_usage_error() -> None:

@@ -58,12 +58,8 @@ def test_a_command_whose_time_is_over_is_interrupted_and_then_killed_with_all_th
     killed: list[int] = []
     monkeypatch.setattr(gpu_study, "STOP_SECONDS", 0.1)
     monkeypatch.setattr(os, "killpg", lambda group, sent: (killed.append(sent), os.kill(-group, sent)))
-    sleep = ["timeit", "-n1", "-r1", "import time; time.sleep(600)"]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the process
-    try:
-        assert gpu_study._run(sleep, 0.1) is None
-    finally:
-        signal.signal(signal.SIGINT, before)
+    ignore = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+    assert gpu_study._run(["timeit", "-n1", "-r1", ignore], 10.0) is None
     assert killed == [signal.SIGKILL]
     assert gpu_study._run(["timeit", "-n1", "-r1", "1 / 0"], None) == 1
 
@@ -83,6 +79,18 @@ def test_a_study_that_its_time_ended_is_no_failure(work: Path, tmp_path: Path, m
     command = ["run", "--images", str(work / "manifest"), *places]
     assert gpu_study.main(command) == 0
     assert gpu_study.main(command) == 2, "the study could not be run"
+
+
+def test_a_command_in_the_background_of_a_shell_ends_by_itself_when_its_time_is_over(tmp_path: Path) -> None:
+    """There SIGINT is ignored, also by the processes that are started."""
+    ended = tmp_path / "ended"
+    sleep = f"import time\ntry: time.sleep(60)\nfinally: open({str(ended)!r}, 'w')"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert gpu_study._run(["timeit", "-n1", "-r1", sleep], 10.0) is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.exists()
 
 
 def test_an_interrupted_study_keeps_its_seconds_and_its_progress(
