@@ -43,7 +43,7 @@ def write_figures(
     `frame` has predictions for images with a `label` or, if they are of none of the seven classes, a `finding`.
     `origins` maps sources to the hospital or publication, where it is stated.
     """
-    studied = {workspace.study.manifest.origin_of(source) for source in workspace.predictions.source}
+    studied = workspace.study.manifest.origins_of(workspace.predictions.source)
     if again := sorted({origins.get(source, source) for source in frame["source"].unique()} & studied):
         print(f"Not of another hospital: the study was trained on other images of {joined(again)}.")
     _write_rates(out, frame, workspace, synthetic=synthetic)

@@ -71,6 +71,10 @@ class ManifestFacts(Record):
         """Return the origin of a source, which is the source itself if no other is stated."""
         return self.origins.get(source, source)
 
+    def origins_of(self, sources: Iterable[str]) -> set[str]:
+        """Return the different origins of `sources`."""
+        return {self.origin_of(source) for source in sources}
+
     @field_validator("counts")
     @classmethod
     def _check_classes(cls, counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:

@@ -47,7 +47,7 @@ def compute(inputs: ReportInputs) -> ExternalResults:
     seed, strategies = study_seed(inputs.study), inputs.winner_first
     scored = pd.concat([frame.assign(finding=None), *([] if outside is None else [outside])], ignore_index=True)
     manifest = inputs.study.manifest
-    studied = {manifest.origin_of(source) for source in inputs.predictions.source}
+    studied = manifest.origins_of(inputs.predictions.source)
     pairs = external_pairs(scored, manifest.origins, studied, strategies, strategies[0], seed)
     return ExternalResults(tuple(external_findings(frame, inputs.predictions, strategies, seed)), tuple(pairs))
 

@@ -1,4 +1,4 @@
-"""A manifest of several origins, for the tests of `cxr benchmark robust`, and the views that were asked for."""
+"""Fixtures: a manifest of several origins for `cxr benchmark robust`, and measurements of a GPU that are made up."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipelines.benchmarks import robust_features
+from pipelines.benchmarks import gpu_measurements, robust_features
+from tests.pipelines.benchmarks.gpu_builders import Prepared
 
 CELLS = [("a", "Covid19"), ("b", "Covid19"), ("c", "Normal"), ("d", "Normal"), ("c", "Pneumonia"), ("a", None)]
 COUNT = 20
@@ -50,3 +51,10 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(robust_features, "_computed", answers)
     return views
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measurements of made-up rates, in this process."""
+    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
+    monkeypatch.setattr(Prepared, "windows", [])

@@ -6,15 +6,14 @@ import pytest
 
 from cxr_platform.training.devices import hardware
 from pipelines import benchmark
-from pipelines.benchmarks import gpu, gpu_measurements, gpu_sharing
+from pipelines.benchmarks import gpu, gpu_sharing
 from tests.pipelines.benchmarks.gpu_builders import Prepared
 
 
+@pytest.mark.usefixtures("prepared")
 def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
-    monkeypatch.setattr(Prepared, "windows", [])
     file = tmp_path / "gpu.json"
     command = ["gpu", "--batch-sizes", "32", "--precisions", "float32", "--at-once", "1,2", "--json", str(file)]
     assert benchmark.main(command) == 0
@@ -29,11 +28,10 @@ def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
     assert gpu_sharing.best_at_once(result) == (2, False)
 
 
+@pytest.mark.usefixtures("prepared")
 def test_speeds_are_kept_where_trials_at_once_cannot_be_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
-
     def interrupted(*_arguments: object) -> list[gpu_sharing.AtOnce]:
         raise KeyboardInterrupt
 
@@ -45,11 +43,10 @@ def test_speeds_are_kept_where_trials_at_once_cannot_be_measured(
     assert (len(result["speeds"]), result["at_once"]) == (1, [])
 
 
+@pytest.mark.usefixtures("prepared")
 def test_trials_at_once_are_added_to_the_speeds_of_an_earlier_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
-    monkeypatch.setattr(Prepared, "windows", [])
     file = tmp_path / "gpu.json"
     command = ["gpu", "--at-once", "1", "--only-at-once", "--json", str(file)]
     assert benchmark.main(command) == 2

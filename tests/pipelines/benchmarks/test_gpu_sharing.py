@@ -13,11 +13,10 @@ from tests.pipelines.benchmarks.gpu_builders import Prepared
 TRAINING = Training("scratch", 200, 1)
 
 
+@pytest.mark.usefixtures("prepared")
 def test_trials_at_once_are_measured_with_and_without_mps(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gpu_measurements, "Measurement", Prepared)
-    monkeypatch.setattr(Prepared, "windows", [])
     monkeypatch.setattr(gpu_sharing, "ways_to_share", lambda: (False, True))
     daemons: list[str] = []
 
