@@ -278,13 +278,13 @@ NOT_DECAYED = ["gamma", "beta", "bias"]
 """Weight decay leaves scales and offsets of batch normalisation, and biases, alone."""
 
 
-def make_optimizer(weight_decay: float, precision: Precision = "float32") -> keras.optimizers.Optimizer:
-    """Return Adam, with decoupled weight decay of kernels if it is not 0 (https://keras.io/api/optimizers/).
+def make_optimizer(
+    weight_decay: float, precision: Precision = "float32", adam: type[keras.optimizers.Adam] = keras.optimizers.Adam
+) -> keras.optimizers.Optimizer:
+    """Return `adam`, with decoupled weight decay of kernels if it is not 0 (https://keras.io/api/optimizers/adam/).
 
     With float16 the loss is scaled while gradients are computed, so that small ones do not become 0.
     """
-    optimizer = keras.optimizers.Adam()
-    if weight_decay:
-        optimizer = keras.optimizers.AdamW(weight_decay=weight_decay)
-        optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
+    optimizer = adam(weight_decay=weight_decay or None)
+    optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer

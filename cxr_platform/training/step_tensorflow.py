@@ -84,6 +84,33 @@ def unpack_pixels(rows: Any, side: int) -> Any:
     return tf.reshape(pixels[:, : side * side], (-1, side, side))
 
 
+class FusedAdam(keras.optimizers.Adam):
+    """Keras' optimiser for one device, whose update of a variable is one operation.
+
+    Keras' own has a dozen, each of which goes through all weights once: on a processor they took more than half of the
+    time of a head's step, and a third of the time in which a network's step is traced. The formula and the variables
+    are the same; XLA joins the operations by itself.
+    Source: https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyAdam.
+    """
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+        """Change the variables with which the optimiser was built, in their order, by one step along `grads`."""
+        rate, step = self.learning_rate, tf.cast(self.iterations + 1, tf.float32)
+        powers = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step}
+        betas = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon}
+        kept = 1 - rate * (self.weight_decay or 0.0)
+        for gradient, variable, *moments in zip(
+            grads, trainable_variables, self._momentums, self._velocities, strict=True
+        ):
+            weights, m, v = (each.value for each in (variable, *moments))
+            if self.weight_decay and self._use_weight_decay(variable):
+                weights.assign(weights * kept)
+            tf.raw_ops.ResourceApplyAdam(
+                var=weights.handle, m=m.handle, v=v.handle, lr=rate, grad=gradient, **powers, **betas
+            )
+        self.iterations.assign_add(1)
+
+
 class TensorFlowStep:
     """See `step.Step`. The state is the network's own variables."""
 
@@ -98,7 +125,8 @@ class TensorFlowStep:
             tf.config.experimental.enable_op_determinism()
         self._network = network
         self._label_smoothing = label_smoothing
-        self._optimizer = make_optimizer(weight_decay, network.precision)
+        adam = FusedAdam if placement.devices == 1 and not _uses_xla() else keras.optimizers.Adam
+        self._optimizer = make_optimizer(weight_decay, network.precision, adam)
         self._variables = network.upper.trainable_variables
         self._optimizer.build(self._variables)
         self._optimizer_start = [np.array(variable) for variable in self._optimizer.variables]

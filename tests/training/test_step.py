@@ -26,11 +26,6 @@ def test_label_smoothing_gives_a_perfect_prediction_a_loss() -> None:
     assert float(step.loss_and_correct(logits, labels, weights, 0.1)[0]) == pytest.approx(2.5, rel=1e-3)
 
 
-def test_the_optimiser_is_adamw_with_weight_decay_and_adam_without() -> None:
-    assert type(step.make_optimizer(0.0)) is keras.optimizers.Adam
-    assert type(step.make_optimizer(0.01)) is keras.optimizers.AdamW
-
-
 def test_another_backend_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network(strategy_by_name("off-the-shelf"), tiny_profile().model)
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")

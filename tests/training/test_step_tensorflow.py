@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +8,8 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs
-from cxr_platform.training.step import Placement
-from cxr_platform.training.step_tensorflow import TensorFlowStep, pack_pixels, unpack_pixels
+from cxr_platform.training.step import Placement, make_optimizer
+from cxr_platform.training.step_tensorflow import FusedAdam, TensorFlowStep, pack_pixels, unpack_pixels
 from tests.training.builders import random_imagenet, same_batch, tiny_profile
 
 
@@ -46,6 +47,23 @@ def test_a_learning_rate_of_zero_changes_no_weight(step: TensorFlowStep) -> None
     index = (np.arange(8, dtype="int32"),)
     step.train(same_batch(index, np.zeros(8, "int32"), np.ones(8, "float32"), rate=0.0))
     assert (kernel.numpy() == before).all()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_the_fused_update_is_that_of_keras_but_for_rounding(weight_decay: float) -> None:
+    rng = np.random.default_rng(0)
+    start, gradients = (rng.normal(size=shape).astype("float32") for shape in ((50, 7), (20, 50, 7)))
+    results = []
+    for adam in (keras.optimizers.Adam, FusedAdam):
+        optimizer, kernel = make_optimizer(weight_decay, "float32", adam), keras.Variable(start)
+        optimizer.learning_rate = 0.01
+        optimizer.build([kernel])
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [kernel])
+        results.append([np.array(variable) for variable in (kernel, *optimizer.variables)])
+    for own, fused in zip(*results, strict=True):
+        assert fused == pytest.approx(own, abs=1e-5)
+    assert np.abs(results[0][0] - start).max() > 0.1
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
