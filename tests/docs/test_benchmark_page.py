@@ -26,6 +26,7 @@ RESULTS = REPOSITORY / "docs" / "results"
         ("2026-11-28-overhead", "2026-11-28-overhead*.json"),
         ("2026-11-28-step", "2026-11-28-step*.json"),
         ("2026-11-28-epyc-step", "2026-11-28-epyc-step*.json"),
+        ("2026-11-28-adam-step", "2026-11-28-adam-step.json"),
         ("2026-11-28-simulations", "2026-11-28-simulations*.json"),
         ("2026-11-28-growth", "2026-11-28-growth*.json"),
         ("2026-11-28-decoding", "2026-11-28-decoding*.json"),
