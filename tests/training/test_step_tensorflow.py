@@ -52,18 +52,21 @@ def test_a_learning_rate_of_zero_changes_no_weight(step: TensorFlowStep) -> None
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_the_fused_update_is_that_of_keras_but_for_rounding(weight_decay: float) -> None:
     rng = np.random.default_rng(0)
-    start, gradients = (rng.normal(size=shape).astype("float32") for shape in ((50, 7), (20, 50, 7)))
+    start, *gradients = rng.normal(size=(21, 50, 7)).astype("float32")
     results = []
     for adam in (keras.optimizers.Adam, FusedAdam):
-        optimizer, kernel = make_optimizer(weight_decay, "float32", adam), keras.Variable(start)
+        optimizer = make_optimizer(weight_decay, "float32", adam)
         optimizer.learning_rate = 0.01
-        optimizer.build([kernel])
+        weights = [keras.Variable(start, name=name) for name in ("kernel", "bias")]  # a bias does not decay
+        optimizer.build(weights)
         for gradient in gradients:
-            optimizer.apply([tf.constant(gradient)], [kernel])
-        results.append([np.array(variable) for variable in (kernel, *optimizer.variables)])
+            optimizer.apply([tf.constant(gradient)] * 2, weights)
+        results.append([np.array(variable) for variable in (*weights, *optimizer.variables)])
     for own, fused in zip(*results, strict=True):
         assert fused == pytest.approx(own, abs=1e-5)
-    assert np.abs(results[0][0] - start).max() > 0.1
+    kernel, bias, *_ = results[0]
+    assert np.abs(bias - start).max() > 0.05
+    assert (np.abs(kernel - bias).max() > 0.01) == bool(weight_decay)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
