@@ -24,7 +24,7 @@ VERSION = 1
 """Version of the drawing: a collection of another version is drawn again."""
 FOLDER = "phantoms"
 TASK = "Drawing synthetic images"
-PARALLEL_FROM, AT_ONCE = 2_000, 64
+PARALLEL_FROM, AT_ONCE = 200, 16
 """Files from which on several processes draw, each so many at a time: below, starting them takes longer."""
 
 
