@@ -87,11 +87,14 @@ def unpack_pixels(rows: Any, side: int) -> Any:
 class FusedAdam(keras.optimizers.Adam):
     """Keras' optimiser for one device, whose update of a variable is one operation.
 
-    Keras' own has a dozen, each of which goes through all weights once: on a processor they took more than half of the
-    time of a head's step, and a third of the time in which a network's step is traced. The formula and the variables
-    are the same; XLA joins the operations by itself.
+    Keras' own has a dozen, each of which goes through all weights once: on a processor they took half of the time of a
+    head's step, and half of that of the first step from scratch (docs/results/2026-11-28-adam-step.md). The formula and
+    the variables are the same; XLA joins the operations by itself. Of Keras' options it has weight decay alone.
     Source: https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyAdam.
     """
+
+    def __init__(self, weight_decay: float | None = None) -> None:
+        super().__init__(weight_decay=weight_decay)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         """Change the variables with which the optimiser was built, in their order, by one step along `grads`."""

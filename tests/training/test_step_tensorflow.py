@@ -37,6 +37,7 @@ def test_after_a_reset_the_same_steps_give_the_same_losses_without_tracing(step:
         runs.append(losses(step))
     assert runs[0] == runs[1] == runs[2]
     assert runs[0][-1] < runs[0][0]
+    assert type(step._optimizer) is FusedAdam
     assert step._train.experimental_get_tracing_count() == 1
 
 

@@ -1,6 +1,7 @@
 """Write a collection of synthetic images: `phantoms/PHANTOMS.toml`, `images.csv`, and a folder of images."""
 
 import csv
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ VERSION = 1
 """Version of the drawing: a collection of another version is drawn again."""
 FOLDER = "phantoms"
 TASK = "Drawing synthetic images"
-PARALLEL_FROM, AT_ONCE = 200, 16
-"""Files from which on several processes draw, each so many at a time: below, starting them takes longer."""
+FILES_PER_PROCESS, AT_ONCE = 200, 16
+"""Files from which on another process draws, each so many at a time: with fewer, starting one takes longer."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ def _draw(size: int, file: PlannedImage | PlannedFlaw) -> tuple[bytes, MetadataR
 @contextmanager
 def _map(files: int) -> Iterator[Callable[..., Iterator[tuple[bytes, MetadataRow | None]]]]:
     """Yield `map`, or for many files one that uses all processors and gives the same results in the same order."""
-    if files < PARALLEL_FROM:
+    if files < FILES_PER_PROCESS:
         yield map
         return
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+    processes = min(os.cpu_count() or 1, files // FILES_PER_PROCESS + 1)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield partial(pool.map, chunksize=AT_ONCE)
 
 

@@ -48,7 +48,7 @@ def test_the_same_arguments_give_the_same_bytes(small_collection: Path, tmp_path
 def test_several_processes_give_the_same_bytes(
     small_collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(collection, "FILES_PER_PROCESS", 1)
     assert digests(write_collection(tmp_path, **SMALL)) == digests(small_collection / "phantoms")
 
 
