@@ -129,7 +129,8 @@ exporter: setup ## export the state of REGISTRY to Prometheus
 
 # Two processes side by side, of about the same length. The first runs the tests of a cluster, on machines of their own
 # (network namespaces), and then in a new process the other folders of FIRST.
-FIRST = tests/champion tests/evidence tests/explain tests/intake tests/manifest tests/models tests/monitoring tests/storage
+FIRST = tests/champion tests/evaluation tests/evidence tests/explain tests/infra tests/intake tests/manifest \
+        tests/models tests/monitoring tests/storage
 SLOWEST = --durations 12 --durations-min 10
 
 ifeq ($(STACK),jax)
