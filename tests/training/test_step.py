@@ -26,6 +26,12 @@ def test_label_smoothing_gives_a_perfect_prediction_a_loss() -> None:
     assert float(step.loss_and_correct(logits, labels, weights, 0.1)[0]) == pytest.approx(2.5, rel=1e-3)
 
 
+def test_the_optimiser_is_adam_that_decays_weights_only_if_asked() -> None:
+    optimizers = [step.make_optimizer(decay) for decay in (0.0, 0.01)]
+    assert [type(optimizer) for optimizer in optimizers] == [keras.optimizers.Adam] * 2
+    assert [optimizer.weight_decay for optimizer in optimizers] == [None, 0.01]
+
+
 def test_another_backend_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network(strategy_by_name("off-the-shelf"), tiny_profile().model)
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")

@@ -82,7 +82,7 @@ def _draw(size: int, file: PlannedImage | PlannedFlaw) -> tuple[bytes, MetadataR
 
 @contextmanager
 def _map(files: int) -> Iterator[Callable[..., Iterator[tuple[bytes, MetadataRow | None]]]]:
-    """Yield `map`, or for many files one that uses all processors and gives the same results in the same order."""
+    """Yield `map`, or for many files one that uses several processes and gives the same results in the same order."""
     if files < FILES_PER_PROCESS:
         yield map
         return
