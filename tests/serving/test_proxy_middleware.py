@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,9 +124,10 @@ def test_problems_of_the_application_are_forwarded_unchanged() -> None:
 
 def test_a_body_is_forwarded_only_once_it_is_complete() -> None:
     serve = FakeServe()
-    middleware = ProxyMiddleware(serve, limits=Limits(body_bytes=1000, upload_seconds=0.2))
-    slow = ask(middleware, "POST", "/v1/screen", content=pieces([b"x"] * 100, pause=0.05))
+    impatient = ProxyMiddleware(serve, limits=Limits(upload_seconds=0.2))
+    slow = ask(impatient, "POST", "/v1/screen", content=pieces([b"x"] * 100, pause=0.05))
     assert (slow.status_code, reason(slow)) == (408, "slow-upload")
+    middleware = ProxyMiddleware(serve, limits=Limits(body_bytes=1000))
     large = ask(middleware, "POST", "/v1/screen", content=pieces([bytes(600)] * 2))
     assert (large.status_code, reason(large)) == (413, "too-large")
     assert serve.scopes == []
@@ -380,13 +380,13 @@ def test_a_client_that_leaves_gets_no_answer_and_is_counted_and_logged_as_499(
 
 
 def test_liveness_needs_no_replica_and_readiness_does() -> None:
-    began = time.monotonic()
-    middleware = ProxyMiddleware(FakeServe(deaths=100))
+    serve = FakeServe(deaths=100)
+    middleware = ProxyMiddleware(serve)
     assert ask(middleware, "GET", "/healthz").json() == {"status": "alive"}
     assert ask(middleware, "HEAD", "/healthz").status_code == 200
+    assert not serve.scopes
     assert ask(middleware, "GET", "/readyz").status_code == 503
     assert reason(ask(middleware, "POST", "/healthz", content=b"x")) == "unavailable", "it is for the replica to refuse"
-    assert time.monotonic() - began < 5
 
 
 def test_paths_of_serve_itself_are_forwarded_unchanged() -> None:

@@ -254,15 +254,16 @@ def test_a_slow_call_releases_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_waiting_request_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        monkeypatch.setattr(request_batcher, "TIMEOUT_SECONDS", 0.05)
         serve = FakeServe()
         clients = Clients(serve)
-        requests = await clients.begin(numbered(CALLS + 1))
-        late = await requests[-1]
+        running = await clients.begin(numbered(CALLS))
+        monkeypatch.setattr(request_batcher, "TIMEOUT_SECONDS", 0.05)
+        (waiting,) = await clients.begin([b"late"])
+        late = await waiting
         assert (late.status_code, late.json()["reason"]) == (503, "unavailable")
         serve.opened.set()
-        await asyncio.gather(*requests[:-1])
-        assert len(serve.calls) == CALLS
+        await asyncio.gather(*running)
+        assert serve.calls == [[body] for body in numbered(CALLS)]
 
     asyncio.run(run())
 

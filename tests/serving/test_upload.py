@@ -10,7 +10,7 @@ from cxr_platform.serving.upload import Disconnected, Limits, check_content, rea
 from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image_png
 
-LIMITS = Limits(body_bytes=1000, upload_seconds=0.2)
+LIMITS = Limits(body_bytes=1000)
 
 
 def receiving(pieces: Sequence[bytes], pause: float = 0.0) -> Callable[[], Any]:
@@ -27,9 +27,13 @@ def receiving(pieces: Sequence[bytes], pause: float = 0.0) -> Callable[[], Any]:
 
 
 def read(
-    pieces: Sequence[bytes], headers: dict[str, str] | None = None, most: int = 1, pause: float = 0.0
+    pieces: Sequence[bytes],
+    headers: dict[str, str] | None = None,
+    most: int = 1,
+    pause: float = 0.0,
+    limits: Limits = LIMITS,
 ) -> list[bytes]:
-    return asyncio.run(read_files(receiving(pieces, pause), {**MULTIPART, **(headers or {})}, LIMITS, most))
+    return asyncio.run(read_files(receiving(pieces, pause), {**MULTIPART, **(headers or {})}, limits, most))
 
 
 def refusal(*arguments: Any, **options: Any) -> str:
@@ -69,7 +73,8 @@ def test_an_invalid_content_length_is_refused(declared: str) -> None:
 
 def test_a_slow_upload_is_refused_even_if_bytes_keep_arriving() -> None:
     body = multipart([bytes(100)])
-    assert refusal([body[at : at + 1] for at in range(len(body))], pause=0.05) == "slow-upload"
+    pieces = [body[at : at + 1] for at in range(len(body))]
+    assert refusal(pieces, pause=0.05, limits=Limits(upload_seconds=0.2)) == "slow-upload"
 
 
 def test_a_client_that_disconnects_causes_no_problem() -> None:

@@ -1,6 +1,6 @@
 """Serve the application in its own process, so that its memory can be measured; prints the port.
 
-python -m tests.serving.uvicorn_process REGISTRY
+python -m tests.serving.uvicorn_process REGISTRY UPLOAD_SECONDS
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits
 
 
-async def main(registry: Path) -> None:
+async def main(registry: Path, upload_seconds: float) -> None:
     champion = ChampionWatcher(Registry(registry), lambda folder, bundle: Screener(folder, bundle, threads=1))
-    app = build_app(Service(champion, decoder=DicomDecoder(), limits=Limits(upload_seconds=1.0)), None)
+    app = build_app(Service(champion, decoder=DicomDecoder(), limits=Limits(upload_seconds=upload_seconds)), None)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     serving = asyncio.create_task(server.serve())
     while not server.started:
@@ -30,4 +30,4 @@ async def main(registry: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), float(sys.argv[2])))
