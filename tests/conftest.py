@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.serving.orthanc import Orthanc, orthanc
 from tests.storage.object_store import object_store
@@ -13,6 +14,12 @@ from tests.storage.object_store import object_store
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, like `pipelines.command`
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # before TensorFlow, so that all processes compute alike
+
+settings.register_profile(
+    "unattended", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("unattended")
+"""Hypothesis draws the same examples in each run, and fails none for its time, which is that of a busy machine."""
 
 TWO_BACKENDS = ("step_tensorflow", "step_jax", "step_devices")
 collect_ignore = [] if find_spec("tensorflow") else [f"training/test_{name}.py" for name in TWO_BACKENDS]

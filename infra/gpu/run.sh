@@ -26,10 +26,14 @@ site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
 "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$folder"/*.whl
 export KERAS_BACKEND=jax PYTHONPATH="$site:$repository${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-trap 'kill -TERM $! 2> /dev/null || exit 143' INT TERM  # the study stores its progress and ends; this script waits for it
+# The study stores its progress and ends; this script waits for it.
+trap 'stopping=1; kill -TERM ${!-} 2> /dev/null || exit 143' INT TERM
 "$python" -m pipelines.gpu_study run --images "$folder/images.parquet" \
   --imagenet-weights "$folder/weights.h5" --out "$out" "$@" &
-study=$! code=0
-wait "$study" || code=$?
-while kill -0 "$study" 2> /dev/null; do code=0; wait "$study" || code=$?; done
+study=$!
+while :; do
+  stopping='' code=0
+  wait "$study" || code=$?
+  [ -n "$stopping" ] && [ "$code" -gt 128 ] || break  # a signal ended `wait` and not the study: ask again
+done
 exit "$code"

@@ -74,16 +74,19 @@ def test_a_signal_to_the_script_reaches_the_study_and_the_script_waits_for_its_e
     python = tmp_path / "python"
     python.write_text(
         '#!/bin/bash\n[ "$1" = - ] && exit\n[ "$2" = pip ] && exit\n'
-        "trap 'sleep 1; echo stored; exit 7' TERM\necho started\nwhile :; do sleep 0.1; done\n"
+        "trap 'sleep 1; echo stored; exit 7' TERM\necho started\nfor _ in {1..6000}; do sleep 0.1; done\n"
     )
     python.chmod(0o755)
     environment = {**os.environ, "PYTHON": str(python)}
     command = [FOLDER / "run.sh", tmp_path, "out"]
     log = tmp_path / "log"
     with log.open("w") as stream, subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=stream) as script:
-        wait_until(lambda: log.read_text() == "started\n", seconds=60)
-        script.terminate()
-        assert script.wait(60) == 7
+        try:
+            wait_until(lambda: log.read_text() == "started\n", seconds=120)
+            script.terminate()
+            assert script.wait(120) == 7
+        finally:
+            script.kill()
     assert log.read_text() == "started\nstored\n"
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
@@ -198,7 +198,7 @@ def test_the_originals_are_images() -> None:
 def test_a_mutated_header_gives_an_image_or_a_reason_in_bounded_memory() -> None:
     outcomes: Counter[str] = Counter()
 
-    @settings(max_examples=200, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200)
     @given(mutated())
     def decode(data: bytes) -> None:
         tracemalloc.reset_peak()

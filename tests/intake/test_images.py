@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -172,7 +172,7 @@ def test_more_pixels_than_the_limit_are_too_large_in_every_container(data: bytes
     assert _reason(data, DecodingConfig(max_pixels=60 * 80 - 1)) == "too-large"
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300)
 @given(
     seed=st.sampled_from(SEEDS),
     cut=st.floats(0.01, 1) | st.just(1.0),

@@ -129,7 +129,7 @@ def test_images_without_any_keypoint_have_no_copies(capfd: pytest.CaptureFixture
     few = Keypoints(*_few())
     for images in ([even], [even] * 3, [few] * 3, [*[even] * 2000, few]):
         assert nominate(images) == []
-    assert capfd.readouterr().err == ""  # faiss warns of too few descriptors
+    assert "clustering" not in capfd.readouterr().err  # faiss warns of too few descriptors
 
 
 def test_copies_are_found_among_very_many_images_without_keypoints(originals: list[Image.Image]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_platform.domain.interval import Interval
@@ -71,7 +71,7 @@ def test_one_changed_bit_is_an_error_with_both_hashes(tmp_path, name):
     assert refusal.value.advice
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_changed_byte_in_any_file_is_an_error(tmp_path, data):
     write_one(tmp_path)

@@ -15,7 +15,7 @@ from tests.ports import free_port
 from tests.waiting import wait_until
 
 KEY = "a-key-of-many-characters"
-START_SECONDS, STOP_SECONDS = 180, 60
+START_SECONDS, STOP_SECONDS = 600, 120
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,8 +12,10 @@ from urllib.parse import urlsplit
 
 from cxr_platform.storage.paths import parse_path
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 BUCKET = "images"
+START_SECONDS = 180.0
 SERVER = "from moto.server import main; main(['-H', '{}', '-p', '{}'])"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -30,9 +31,9 @@ def object_store() -> Iterator[dict[str, str]]:
     port = free_port()
     server = subprocess.Popen([sys.executable, "-c", SERVER.format("127.0.0.1", port)], stderr=subprocess.DEVNULL)
     try:
-        _wait(port)
+        _wait(server, port)
         request = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")
-        with urllib.request.urlopen(request, timeout=30):
+        with urllib.request.urlopen(request, timeout=START_SECONDS):
             pass
         yield {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **CREDENTIALS}
     finally:
@@ -71,14 +72,15 @@ def names(where: Path) -> list[str]:
     return sorted(name[len(base) + 1 :] for name in where.fs.find(base))  # type: ignore[attr-defined]
 
 
-def _wait(port: int) -> None:
-    ends = time.monotonic() + 60
-    while time.monotonic() < ends:
+def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
+    def answers() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
-                return
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=START_SECONDS):
+                return True
         except urllib.error.HTTPError:
-            return
+            return True
         except OSError:
-            time.sleep(0.1)
-    raise TimeoutError("moto did not start")
+            return False
+
+    wait_until(lambda: server.poll() is not None or answers(), START_SECONDS, describe=lambda: "moto does not answer")
+    assert server.poll() is None, f"moto ended with exit code {server.poll()}"
