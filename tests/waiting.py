@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 def wait_until(
     condition: Callable[[], object],
-    seconds: float = 30,
+    seconds: float = 120,
     pause: float = 0.05,
     describe: Callable[[], object] = lambda: "the condition is still false",
 ) -> None:

@@ -59,9 +59,9 @@ class Load:
 
 
 def run_load(port: int, path: str, images: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
-    """Keep `clients` connections to loopback busy with `images` for `seconds`; return the answers.
+    """Keep `clients` connections to loopback busy with `images` for `seconds`, for one request at least each.
 
-    `images` are the contents of files.
+    Returns the answers. `images` are the contents of files.
     """
     return asyncio.run(load(port, path, images, clients=clients, seconds=seconds, key=key))
 
@@ -96,7 +96,7 @@ def upload_request(port: int, path: str, image: bytes, key: str = "") -> bytes:
 async def _client(number: int, port: int, requests: Iterator[bytes], ends: float) -> list[Answer]:
     answers: list[Answer] = []
     connection = None
-    while (sent := time.monotonic()) < ends:
+    while (sent := time.monotonic()) < ends or not answers:
         try:
             connection = connection or await asyncio.open_connection("127.0.0.1", port)
             status, body = await _ask(*connection, next(requests))

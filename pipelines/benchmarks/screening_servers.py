@@ -157,10 +157,10 @@ def _open_screener(folder: Path, images: Sequence[bytes]) -> None:
 def _screen_for(seconds: float) -> tuple[int, float, float]:
     """Return how many images a replica's functions screen within `seconds`, and what decoding and network take of it.
 
-    These are processor seconds, which other work on the machine changes least.
+    At least one image is screened. Times are processor seconds, which other work on the machine changes least.
     """
     ends, screened, decoding, network = time.monotonic() + seconds, 0, 0.0, 0.0
-    while time.monotonic() < ends:
+    while not screened or time.monotonic() < ends:
         begun = time.process_time()
         prepared = _screener.prepare(_images[screened % len(_images)])
         decoded = time.process_time()

@@ -92,6 +92,15 @@ class Host:
         output = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True).stdout
         return [int(process) for process in output.split()]
 
+    def processes_of(self, title: str) -> list[int]:
+        """Ids of the processes on the machine whose command begins with `title`, as Ray names those of its workers."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if Path(f"/proc/{process}/cmdline").read_bytes().startswith(title.encode()):
+                    found.append(process)
+        return found
+
     def _all(self) -> dict[str, str]:
         path = f"{BIN}:{os.environ['PATH']}"
         return {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY), **self.environment}
@@ -152,7 +161,7 @@ def alive_nodes(head: Host) -> int:
     By curl, since a Python process that joins the cluster takes seconds of a processor that the cluster needs.
     """
     token = head.environment["RAY_AUTH_TOKEN"]
-    words = ("--silent", "--max-time", "30", "--header", f"Authorization: Bearer {token}")
+    words = ("--silent", "--max-time", "120", "--header", f"Authorization: Bearer {token}")
     answer = head.run("curl", *words, f"http://{head.address}:{JOBS}/api/v0/nodes").stdout
     try:
         nodes = json.loads(answer)["data"]["result"]["result"]
@@ -162,6 +171,6 @@ def alive_nodes(head: Host) -> int:
     return sum(node["state"] == "ALIVE" for node in nodes)
 
 
-def wait_for_nodes(head: Host, count: int, seconds: float = 120) -> None:
+def wait_for_nodes(head: Host, count: int, seconds: float = 300) -> None:
     """Wait until `count` nodes of the cluster are alive."""
     wait_until(lambda: alive_nodes(head) == count, seconds=seconds, pause=0.5)

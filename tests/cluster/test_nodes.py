@@ -3,6 +3,7 @@
 Images, manifest and study are in a folder that all nodes see.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -188,11 +189,12 @@ def test_a_job_that_was_stopped_is_continued_by_the_same_submit(
     head, study = machines[0], study_of(shared, "stopped", "long")
     copy_manifest(shared, "stopped")
     job = submit(head, tmp_path / "log", *study)
-    wait_until(lambda: checkpoints(shared, "stopped") or job.poll() is not None, seconds=300)
+    pause_trials(machines, job, lambda: bool(checkpoints(shared, "stopped")))
     (name,) = re.findall(r"^(raysubmit_\w+): python", (tmp_path / "log").read_text(), re.MULTILINE)
     stop = ("--address", f"http://{head.address}:{JOBS}", "--stop", name)
     assert head.run(sys.executable, "-m", "pipelines.submit", *stop).returncode == 0
-    assert job.wait(120) == 1
+    continue_trials(machines)
+    assert job.wait(600) == 1
     assert not (shared / "stopped" / "runs" / "t" / "predictions.parquet").exists()
 
     assert submit(head, tmp_path / "again", *study).wait(600) == 0, (tmp_path / "again").read_text()[-3000:]
@@ -207,8 +209,9 @@ def test_a_killed_trial_and_a_lost_node_do_not_change_the_study(
     head, lost, other, spare = machines
     copy_manifest(shared, "losses")
     job = submit(head, tmp_path / "log", *study_of(shared, "losses", "never-again", BOTH))
-    wait_until(lambda: len(checkpoints(shared, "losses")) >= 2 or job.poll() is not None, seconds=300)
-    kill_a_trial_on(other)
+    pause_trials([lost, other], job, lambda: len(checkpoints(shared, "losses")) == 2)
+    for process in trial_processes(other):
+        os.kill(process, signal.SIGKILL)
     lost.kill_all()
     start_ray(spare, head, tmp_path / "spare.log")
     assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
@@ -226,11 +229,11 @@ def test_a_new_head_continues_the_study_of_a_lost_one(
     copy_manifest(shared, "headless")
     study = study_of(shared, "headless", "long")
     job = submit(head, tmp_path / "log", *study)
-    wait_until(lambda: trials(shared, "headless") or job.poll() is not None, seconds=300)
+    pause_trials(machines, job, lambda: 0 < len(trials(shared, "headless")) < 3)
     head.kill_all()
-    job.wait(60)
+    job.wait()
     before = {file: file.stat().st_mtime_ns for file in (shared / "headless").glob("runs/t/trials/*/fold-*/trial.json")}
-    assert 0 < len(before) < 3
+    continue_trials(machines)
 
     # At another port: Ray looks for its own kind among the processes of the real machine below, which all hosts share.
     start_cluster([head, spare], tmp_path, port=GCS + 1)
@@ -254,10 +257,36 @@ def copy_manifest(shared: Path, storage: str) -> None:
 
 def checkpoints(shared: Path, storage: str) -> list[Path]:
     """Positions of the trials of `scratch` that are under way."""
-    return list((shared / storage).glob("runs/t/trials/scratch/fold-*.run/position.npz"))
+    found = (shared / storage).glob("runs/t/trials/scratch/fold-*.run/position.npz")
+    return [file for file in found if not (file.parent.with_suffix("") / "trial.json").exists()]
 
 
-def kill_a_trial_on(host: Host) -> None:
-    titles = {process: Path(f"/proc/{process}/cmdline").read_bytes() for process in host.processes()}
-    trial = next(process for process, title in titles.items() if title.startswith(b"ray::ImplicitFunc"))
-    os.kill(trial, signal.SIGKILL)
+def trial_processes(host: Host) -> list[int]:
+    return host.processes_of("ray::ImplicitFunc")
+
+
+def pause_trials(machines: list[Host], job: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
+    """Stop the processes of trials at a moment at which `reached()` holds, so that it still holds for the caller."""
+
+    def paused() -> bool:
+        if not reached():
+            return False
+        signal_trials(machines, signal.SIGSTOP)
+        if not reached():
+            continue_trials(machines)
+            return False
+        return True
+
+    wait_until(lambda: paused() or job.poll() is not None, seconds=600)
+    assert job.poll() is None, "the study ended first"
+
+
+def continue_trials(machines: list[Host]) -> None:
+    """Continue what `pause_trials` has stopped."""
+    signal_trials(machines, signal.SIGCONT)
+
+
+def signal_trials(machines: list[Host], number: int) -> None:
+    for process in [process for host in machines for process in trial_processes(host)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)

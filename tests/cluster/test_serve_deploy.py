@@ -40,7 +40,7 @@ def start_head(head: Host, tmp_path: Path, cpus: int) -> "subprocess.Popen[bytes
 
 
 def asked(host: Host, *curl: str) -> str:
-    return host.run("curl", "--silent", "--show-error", "--max-time", "30", *curl).stdout
+    return host.run("curl", "--silent", "--show-error", "--max-time", "120", *curl).stdout
 
 
 def wait_for(host: Host, text: str, *curl: str) -> None:
@@ -66,8 +66,7 @@ def test_the_configuration_is_deployed_and_answers_an_image(head: Host, tmp_path
     answer = json.loads(asked(head, "-F", f"file=@{tmp_path / 'image.png'}", "http://127.0.0.1:8000/v1/screen"))
     assert answer["model"]["version"] == "v1"
     assert answer["decision"]
-    status = yaml.safe_load(head.run("serve", "status").stdout)
-    assert status["applications"]["cxr"]["status"] == "RUNNING"
+    wait_until(lambda: running(head), 180, 1)
     listening = head.run("ss", "-ltnH").stdout
     assert "127.0.0.1:8265" in listening
     assert "127.0.0.1:8000" in listening
@@ -116,8 +115,7 @@ def lose(head: Host) -> None:
 
 
 def replicas(node: Host) -> set[int]:
-    names = {process: Path(f"/proc/{process}/cmdline").read_bytes() for process in node.processes()}
-    return {process for process, name in names.items() if b"ServeReplica" in name}
+    return {*node.processes_of("ray::ServeReplica")}
 
 
 def running(head: Host) -> bool:

@@ -47,7 +47,7 @@ def submit(head: Host, *words: str) -> list[str]:
 def submitted(log: Path, process: "subprocess.Popen[bytes]") -> str:
     """Wait until the job is submitted and return its name."""
     name = re.compile(r"^(raysubmit_\w+): python", re.MULTILINE)
-    wait_until(lambda: name.search(log.read_text()) or process.poll() is not None, 60, 0.2, log.read_text)
+    wait_until(lambda: name.search(log.read_text()) or process.poll() is not None, 300, 0.2, log.read_text)
     match = name.search(log.read_text())
     assert match is not None, log.read_text()
     return match[1]
@@ -55,7 +55,7 @@ def submitted(log: Path, process: "subprocess.Popen[bytes]") -> str:
 
 def wait_until_running(head: Host, job: str) -> None:
     status = ("ray", "job", "status", f"--address=http://{head.address}:{JOBS}", job)
-    wait_until(lambda: "RUNNING" in head.run(*status).stdout, 60, 0.5, lambda: head.run(*status).stdout)
+    wait_until(lambda: "RUNNING" in head.run(*status).stdout, 300, 0.5, lambda: head.run(*status).stdout)
 
 
 def test_a_submitted_verb_connects_to_ray_and_keeps_its_keras_backend(head: Host, images: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_following_a_stopped_job_is_exit_code_1(head: Host, tmp_path: Path) -> N
     job = submitted(log, following)
     wait_until_running(head, job)
     assert head.run(*submit(head, "--stop", job)).returncode == 0
-    assert following.wait(120) == 1
+    assert following.wait(300) == 1
     assert f"Expected job {job} to succeed" in log.read_text()
 
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cxr_platform.errors import ConfigError
-from cxr_platform.monitoring import names
+from cxr_platform.monitoring import job_metrics, names
 from cxr_platform.monitoring.job_metrics import (
     Destination,
     JobMetrics,
@@ -128,7 +128,10 @@ def test_a_failed_job_is_exported_and_keeps_its_error(tmp_path: Path) -> None:
     assert values["cxr_job_duration_seconds", (("study", "a b/c"), ("verb", "study"))] >= 0
 
 
-def test_metrics_are_pushed_to_the_gateway_by_job_and_study(gateway: tuple[str, dict[str, str]]) -> None:
+def test_metrics_are_pushed_to_the_gateway_by_job_and_study(
+    gateway: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_metrics, "GATEWAY_SECONDS", 120.0)
     url, received = gateway
     with measured("study", "a", Destination(gateway=url), silent) as job:
         study_counts(job, {"finished": 6}, {})

@@ -76,6 +76,7 @@ def test_drift_is_published_from_the_least_number_of_images_on() -> None:
     images = observations(draw(np.random.default_rng(5), 250), reference)
     watch = DriftWatch(reference, "v1")
     watch.stop()
+    wait_until(lambda: not watch._repeated.alive)
     published: dict[str, dict[str, float | None]] = {"psi": {}, "ks": {}, "images": {}}
     watch._psi, watch._ks, watch._images = (Kept(published[name]) for name in ("psi", "ks", "images"))
     assert watch.publish() == {}

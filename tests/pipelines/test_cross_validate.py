@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +20,15 @@ from tests.conftest import REPOSITORY
 from tests.evaluation.origin_study import images
 from tests.evaluation.stored import write_manifest
 from tests.pipelines.small_study import PROFILE
-from tests.waiting import wait_until
+
+KILLED_AFTER_A_TRIAL = """
+import os, signal, sys
+from cxr_platform.training.progress import StudyProgress
+from pipelines import cross_validate
+
+StudyProgress.finished = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+cross_validate.main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +140,14 @@ def test_a_killed_study_is_continued_by_the_same_command(
     one_at_a_time = tmp_path / "wide.toml"
     one_at_a_time.write_text(PROFILE.replace("cpu = 1.0", "cpu = 4096.0"))
     words = arguments(manifest, one_at_a_time, Path("runs"), "--engine", "ray", "--no-report")
-    command = [sys.executable, "-m", "pipelines.cross_validate", *words]
+    command = [sys.executable, "-c", KILLED_AFTER_A_TRIAL, *words]
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "PYTHONPATH": str(REPOSITORY)}
-    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    trials = tmp_path / "runs" / "t" / "trials" / "scratch"
-    wait_until(lambda: any(trials.glob("fold-*/trial.json")) or first.poll() is not None, seconds=240, pause=0.02)
-    assert first.poll() is None, "the study ended before it could be killed"
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    folders = {file.parent for file in trials.glob("fold-*/trial.json")}
-    assert len(folders) == 1, "the second trial ended too: nothing was left to continue"
+    with (tmp_path / "log").open("w") as log:  # no pipe, which the processes of Ray would hold
+        options: dict[str, Any] = {"stdout": log, "stderr": log, "start_new_session": True}
+        first = subprocess.run(command, cwd=tmp_path, env=environment, **options)
+    assert first.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
+    folders = {file.parent for file in (tmp_path / "runs" / "t" / "trials" / "scratch").glob("fold-*/trial.json")}
+    assert len(folders) == 1, "trials run one at a time, and this process starts them"
     finished = {file: file.stat().st_mtime_ns for folder in folders for file in folder.iterdir()}
     monkeypatch.chdir(tmp_path)
     assert cross_validate.main(words) == 0

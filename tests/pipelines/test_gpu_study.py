@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cxr_platform.manifest.store import open_manifest
 from cxr_platform.training.devices import hardware
 from pipelines import gpu_study
 from tests.pipelines.benchmarks.test_gpu_study_results import BENCHMARK, result
+from tests.waiting import wait_until
 
 
 def test_a_study_is_measured_kept_and_continued_elsewhere(
@@ -52,16 +54,33 @@ def test_a_study_is_measured_kept_and_continued_elsewhere(
     assert "2 of 2 trials" in target.read_text()
 
 
+class Ready(subprocess.Popen[bytes]):
+    """A process whose first wait with a limit is over once it has made the file `ready`."""
+
+    ready, waited = Path(), False
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is None or self.waited:
+            return super().wait(timeout)
+        self.waited = True
+        wait_until(self.ready.exists, 300)
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+
 def test_a_command_whose_time_is_over_is_interrupted_and_then_killed_with_all_that_it_started(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
-    monkeypatch.setattr(gpu_study, "STOP_SECONDS", 0.1)
     monkeypatch.setattr(os, "killpg", lambda group, sent: (killed.append(sent), os.kill(-group, sent)))
-    ignore = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
-    assert gpu_study._run(["timeit", "-n1", "-r1", ignore], 10.0) is None
-    assert killed == [signal.SIGKILL]
     assert gpu_study._run(["timeit", "-n1", "-r1", "1 / 0"], None) == 1
+    assert killed == []
+    monkeypatch.setattr(gpu_study, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(subprocess, "Popen", Ready)
+    monkeypatch.setattr(Ready, "ready", ready := tmp_path / "ready")
+    ignore = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    sleep = f"open({str(ready)!r}, 'w').close(); time.sleep(600)"
+    assert gpu_study._run(["timeit", "-n1", "-r1", "-s", ignore, sleep], 10.0) is None
+    assert killed == [signal.SIGKILL]
 
 
 def test_a_machine_that_is_taken_away_interrupts_what_runs() -> None:
@@ -81,10 +100,15 @@ def test_a_study_that_its_time_ended_is_no_failure(work: Path, tmp_path: Path, m
     assert gpu_study.main(command) == 2, "the study could not be run"
 
 
-def test_a_command_in_the_background_of_a_shell_ends_by_itself_when_its_time_is_over(tmp_path: Path) -> None:
+def test_a_command_in_the_background_of_a_shell_ends_by_itself_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There SIGINT is ignored, also by the processes that are started."""
+    monkeypatch.setattr(Ready, "ready", ready := tmp_path / "ready")
     ended = tmp_path / "ended"
-    sleep = f"import time\ntry: time.sleep(60)\nfinally: open({str(ended)!r}, 'w')"
+    sleep = f"import time\ntry: open({str(ready)!r}, 'w'); time.sleep(600)\nfinally: open({str(ended)!r}, 'w')"
+    monkeypatch.setattr(gpu_study, "STOP_SECONDS", 300.0)
+    monkeypatch.setattr(subprocess, "Popen", Ready)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         assert gpu_study._run(["timeit", "-n1", "-r1", sleep], 10.0) is None

@@ -74,7 +74,7 @@ def test_show_is_of_the_champion_by_default(registry, capsys):
 
 
 def test_promote_prints_the_figures_of_both_versions(registry, capsys):
-    assert run(registry, "promote", "v2") == 0
+    assert run(registry, "promote", "v2", "--lead", "3600") == 0
     output = capsys.readouterr().out
 
     assert "80.00" in output

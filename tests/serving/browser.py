@@ -24,7 +24,7 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
 )
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 120
 PICTURES = "CXR_SCREENSHOTS"
 
 DISPATCH_FILES = """
@@ -37,6 +37,12 @@ const event = kind === "paste"
   ? new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true })
   : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
 document.getElementById("stage").dispatchEvent(event);
+"""
+
+HOLD_PAUSES = """
+const start = window.setTimeout;
+window.held = [];
+window.setTimeout = (end, ms, ...rest) => ms === 1000 ? window.held.push(end) : start(end, ms, ...rest);
 """
 
 
@@ -52,6 +58,7 @@ def browser(folder: Path) -> Iterator[webdriver.Chrome]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    driver.set_script_timeout(TIMEOUT_SECONDS)
     downloads = {"behavior": "allow", "downloadPath": str(folder)}
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
     driver.execute_cdp_cmd(
@@ -98,6 +105,15 @@ class Page:
     def until(self, expression: str) -> None:
         """Wait until a JavaScript expression is true."""
         self.wait(lambda _: self.run(f"return Boolean({expression})"), f"{expression} never came true")
+
+    def hold_pauses(self) -> None:
+        """Let each pause of a second last until `end_pause`, however long a test takes to look at the page."""
+        self.run(HOLD_PAUSES)
+
+    def end_pause(self) -> None:
+        """End a held pause, once there is one."""
+        self.until("window.held.length")
+        self.run("window.held.shift()()")
 
     def drop(self, *files: Path) -> None:
         """Drag files over the stage and drop them, as the window system does."""

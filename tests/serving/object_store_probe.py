@@ -19,8 +19,8 @@ def main() -> None:
     kept = [ray.put(np.full(BODY, number, np.uint8)) for number in range(12)]
     assert all(ray.get(one)[0] == number for number, one in enumerate(kept))
     session = Path(ray._private.worker._global_node.get_session_dir_path())
-    folders = [*session.glob("ray_spilled_objects*"), *Path("/dev/shm").glob("ray_spilled_objects*")]
-    print(*[folder for folder in folders if any(folder.iterdir())])
+    name = f"ray_spilled_objects_{ray.get_runtime_context().get_node_id()}"  # another Ray may run here
+    print(*[place / name for place in (session, Path("/dev/shm")) if any((place / name).glob("*"))])
     ray.shutdown()
 
 

@@ -21,7 +21,7 @@ from cxr_platform.serving.api_keys import (
     parse_keys,
 )
 from cxr_platform.serving.problems import Problem
-from tests.serving.clock import Clock, stopped_clock
+from tests.clock import Clock, stopped_clock
 
 ONE, OTHER = "one-key-of-sixteen-and-more", "another-key-of-sixteen"
 

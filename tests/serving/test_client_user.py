@@ -71,7 +71,7 @@ def test_a_server_without_keys_answers_its_own_user_alone(user: int | None) -> N
     with uvicorn_server(ProxyMiddleware(FakeServe())) as port, socket.socket() as client:
         if user is not None:
             os.fchown(client.fileno(), user, -1)
-        client.settimeout(20)
+        client.settimeout(120)
         client.connect(("127.0.0.1", port))
         for _ in range(2):
             client.sendall(f"GET /v1/model HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
@@ -83,7 +83,7 @@ def test_a_server_without_keys_answers_its_own_user_alone(user: int | None) -> N
 @contextmanager
 def uvicorn_server(app: Any) -> Iterator[int]:
     """Run `app` in uvicorn on loopback, and yield its port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="critical"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, timeout_keep_alive=120, lifespan="off", log_level="critical"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

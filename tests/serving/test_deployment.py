@@ -27,18 +27,19 @@ from cxr_platform.serving.request_batcher import CALLS_PER_REPLICA, MAX_BATCH_RE
 from cxr_platform.serving.request_log import RequestLine
 from cxr_platform.serving.screener import Screener
 from cxr_platform.validation import validate
-from pipelines.benchmarks.load_clients import Answer, Load, load
+from pipelines.benchmarks.load_clients import Answer, load
 from tests.conftest import REPOSITORY
 from tests.ports import free_port
 from tests.serving.builders import filler, image_png, registry_with_champion
-from tests.serving.serve_process import KEY, replicas, served
+from tests.serving.serve_process import KEY, get, post, replicas, served
 from tests.waiting import wait_until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove
     from cxr_platform.serving.deployment import MAX_WAITING_REQUESTS, TARGET_CALLS, ServingOptions, build
 
-LEAD_SECONDS = 4.0
+LEAD_SECONDS = 15.0
+"""In which both replicas load the other version on a busy machine too."""
 CLIENTS = 16
 
 
@@ -73,7 +74,7 @@ def server(
 def counted(metrics_port: int) -> dict[tuple[str, str], float]:
     """Return requests by (route, status) over all processes, as Prometheus reads them."""
     requests: Counter[tuple[str, str]] = Counter()
-    for line in httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text.splitlines():
+    for line in get(f"http://127.0.0.1:{metrics_port}/metrics").text.splitlines():
         if line.startswith("ray_cxr_requests_total{"):
             labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
             requests[labels["route"], labels["status"]] += float(line.rpartition(" ")[2])  # type: ignore[assignment]
@@ -83,13 +84,13 @@ def counted(metrics_port: int) -> dict[tuple[str, str], float]:
 @pytest.mark.ray
 def test_an_image_gets_the_answer_of_a_local_screener(server: tuple[str, int, int], registry: Registry) -> None:
     address, *_ = server
-    assert httpx.post(f"{address}/v1/screen", files={"file": image_png()}).status_code == 401
-    answer = httpx.post(f"{address}/v1/screen", files={"file": image_png()}, headers={"x-api-key": KEY}).json()
+    assert post(f"{address}/v1/screen", files={"file": image_png()}).status_code == 401
+    answer = post(f"{address}/v1/screen", files={"file": image_png()}, headers={"x-api-key": KEY}).json()
     screener = Screener(*registry.open("v1"), threads=1)
     (expected,) = screener.screen([screener.prepare(image_png())])
     assert list(answer["probabilities"].values()) == pytest.approx(expected.probabilities.tolist(), abs=1e-4)
-    assert httpx.get(f"{address}/readyz").json()["version"] == "v1"
-    assert httpx.get(f"{address}/healthz").json() == {"status": "alive"}
+    assert get(f"{address}/readyz").json()["version"] == "v1"
+    assert get(f"{address}/healthz").json() == {"status": "alive"}
 
 
 @pytest.mark.ray
@@ -123,14 +124,14 @@ def test_simultaneous_requests_each_get_their_own_answer(server: tuple[str, int,
 def test_hostile_bodies_get_problem_details_through_the_proxy(server: tuple[str, int, int]) -> None:
     address, *_ = server
     headers = {"x-api-key": KEY}
-    refused = httpx.post(f"{address}/v1/screen", files={"file": b"PK\3\4"}, headers=headers)
+    refused = post(f"{address}/v1/screen", files={"file": b"PK\3\4"}, headers=headers)
     assert (refused.status_code, refused.json()["reason"]) == (415, "not-an-image")
-    large = httpx.post(f"{address}/v1/screen", files={"file": bytes(21 * 2**20)}, headers=headers)
+    large = post(f"{address}/v1/screen", files={"file": bytes(21 * 2**20)}, headers=headers)
     assert (large.status_code, large.json()["reason"]) == (413, "too-large")
-    encoded = httpx.post(f"{address}/v1/screen", content=b"x", headers={**headers, "content-encoding": "gzip"})
+    encoded = post(f"{address}/v1/screen", content=b"x", headers={**headers, "content-encoding": "gzip"})
     assert (encoded.status_code, encoded.json()["reason"]) == (415, "encoded-body")
-    assert httpx.get(f"{address}/nothing").json()["reason"] == "not-found"
-    many = httpx.get(f"{address}/healthz", headers={f"x-{number}": "x" for number in range(200)})
+    assert get(f"{address}/nothing").json()["reason"] == "not-found"
+    many = get(f"{address}/healthz", headers={f"x-{number}": "x" for number in range(200)})
     assert (many.status_code, many.json()["reason"]) == (431, "large-headers")
 
 
@@ -139,17 +140,17 @@ def test_answers_of_proxy_and_replicas_are_counted_once(server: tuple[str, int, 
     """Counted on the batch route, which no other test here uses."""
     address, *_ = server
     batch, headers = f"{address}/v1/screen/batch", {"x-api-key": KEY}
-    assert httpx.post(batch, files={"file": image_png()}).status_code == 401
+    assert post(batch, files={"file": image_png()}).status_code == 401
     for _ in range(2):
-        assert httpx.post(batch, files={"file": bytes(21 * 2**20)}, headers=headers).status_code == 413
+        assert post(batch, files={"file": bytes(21 * 2**20)}, headers=headers).status_code == 413
     for _ in range(3):
-        assert httpx.post(batch, files={"file": image_png()}, headers=headers).status_code == 200
+        assert post(batch, files={"file": image_png()}, headers=headers).status_code == 200
     expected = {"401": 1.0, "413": 2.0, "200": 3.0}
-    deadline, counts = time.monotonic() + 60, dict[str, float]()
-    while counts != expected:
-        assert time.monotonic() < deadline, counts
-        time.sleep(0.5)
-        counts = {status: number for (route, status), number in counted(metrics_port).items() if "batch" in route}
+
+    def counts() -> dict[str, float]:
+        return {status: number for (route, status), number in counted(metrics_port).items() if "batch" in route}
+
+    wait_until(lambda: counts() == expected, 300, 0.5, counts)
 
 
 @pytest.mark.ray
@@ -160,8 +161,8 @@ def test_the_proxy_logs_each_request_and_nothing_of_its_content(
     address, port, _ = server
     headers = {"x-api-key": KEY, "x-patient": "Doe", "user-agent": "Doe"}
     files = [{"file": ("Doe.png", image_png())}, {"file": ("Doe.png", b"PK Doe")}]
-    answers = [httpx.post(f"{address}/v1/screen", files=each, headers=headers) for each in files]
-    answers.append(httpx.post(f"{address}/v1/screen?name=Doe", files=files[0], headers={"x-api-key": "Doe"}))
+    answers = [post(f"{address}/v1/screen", files=each, headers=headers) for each in files]
+    answers.append(post(f"{address}/v1/screen?name=Doe", files=files[0], headers={"x-api-key": "Doe"}))
     with socket.create_connection(("127.0.0.1", port)) as left:
         head = f"POST /v1/screen/Doe HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {KEY}\r\nContent-Length: 99\r\n\r\nDoe"
         left.sendall(head.encode())
@@ -197,21 +198,28 @@ def test_the_proxy_logs_each_request_and_nothing_of_its_content(
 def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int, int], registry: Registry) -> None:
     address, port, pid = server
 
+    answers: list[Answer] = []
+
     async def kill_and_promote() -> None:
         await asyncio.sleep(1)
-        os.kill(replicas(pid, "Screening")[0], signal.SIGKILL)
+        os.kill((await asyncio.to_thread(replicas, pid, "Screening"))[0], signal.SIGKILL)
         await asyncio.sleep(1)
         await asyncio.to_thread(promote, registry, "v2", force=True, lead_seconds=LEAD_SECONDS)
 
-    async def under_load() -> Load:
-        images = [image_png(number) for number in range(CLIENTS)]
-        http = load(port, "/v1/screen", images, clients=CLIENTS, seconds=LEAD_SECONDS + 8, key=KEY)
-        return (await asyncio.gather(http, kill_and_promote()))[0]
+    async def send_until_changed() -> None:
+        """For two more seconds after the first answer of v2, and for some minutes at most."""
+        images, after, ends = [image_png(number) for number in range(CLIENTS)], False, time.monotonic() + 300
+        while not after and time.monotonic() < ends:
+            after = any(answer.version == "v2" for answer in answers)
+            answers.extend((await load(port, "/v1/screen", images, clients=CLIENTS, seconds=2, key=KEY)).answers)
 
-    answers = asyncio.run(under_load()).answers
+    async def under_load() -> None:
+        await asyncio.gather(send_until_changed(), kill_and_promote())
+
+    asyncio.run(under_load())
     assert {answer.status for answer in answers} == {200}
     assert_one_change(answers)
-    assert httpx.get(f"{address}/readyz").json()["version"] == "v2"
+    assert get(f"{address}/readyz").json()["version"] == "v2"
 
 
 def assert_one_change(answers: Sequence[Answer]) -> None:

@@ -16,7 +16,7 @@ from pipelines.registry import main
 from tests.ports import free_port
 from tests.registry.builders import POINT, changed
 from tests.serving.builders import filler, image_png, registry_with_champion
-from tests.serving.serve_process import KEY, served
+from tests.serving.serve_process import KEY, get, served
 from tests.waiting import wait_until
 
 IMAGES = 24
@@ -64,7 +64,7 @@ def test_compare_reads_how_often_a_shadow_of_a_server_decided_as_the_champion(
 
 def _drift_windows(metrics: str) -> dict[tuple[str, str], int]:
     """Return the images in the drift window of each quantity and version, from the metrics of a server."""
-    lines = httpx.get(metrics).text.splitlines()
+    lines = get(metrics).text.splitlines()
     samples = [line for line in lines if line.startswith(DRIFT_WINDOW.series[0] + "{")]
     labels = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in samples]
     counts = [int(float(line.rpartition(" ")[2])) for line in samples]

@@ -252,7 +252,14 @@ def test_a_process_that_cannot_be_started_is_503_and_logged(
 def test_without_an_answer_in_time_or_a_process_the_answer_is_503(
     monkeypatch: pytest.MonkeyPatch, script: str, cause: str
 ) -> None:
-    monkeypatch.setattr(module, "WALL_SECONDS", 2.0)
+    real = DicomDecoder._start
+
+    def start(decoder: DicomDecoder) -> Any:
+        process = real(decoder)
+        monkeypatch.setattr(module, "WALL_SECONDS", 0.5)  # of an answer, and not of the start
+        return process
+
+    monkeypatch.setattr(DicomDecoder, "_start", start)
     decoder = replaced(monkeypatch, script)
     with pytest.raises(Problem) as problem:
         decode(decoder, bytes(2**20))

@@ -23,16 +23,13 @@ from tests.conftest import REPOSITORY
 from tests.serving.asgi_client import raw_answer
 from tests.serving.others import Others, others
 
-SECONDS = 20
+SECONDS = 120
 MEBIBYTE = 2**20
 MOST_GROWTH = 64
 """MiB, of this process, in which the clients of a test are too."""
 
 ENDLESS = 256
 """MiB, more than the buffers of the kernel hold."""
-
-SHORT = ConnectionLimits(head_seconds=3.0)
-"""Long enough for a client on a busy machine to send its first byte."""
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
@@ -220,11 +217,12 @@ def test_endless_headers_and_trailers_take_no_memory(capsys: pytest.CaptureFixtu
 
 
 def test_slow_headers_get_408_and_delay_no_other_request(capsys: pytest.CaptureFixture[str]) -> None:
-    with running(SHORT) as server:
+    with running() as server:
         with attack(server, "Slow headers", capsys) as noticed:
-            slow = [server.connect() for _ in range(10)]
-            for number, connection in enumerate(slow):
-                connection.sendall(GET[: 1 + number])
+            slow = []
+            for number in range(10):
+                slow.append(server.connect())
+                slow[-1].sendall(GET[: 1 + number])
             for connection in slow:
                 status, body = raw_answer(connection)
                 assert (status, json.loads(body)["reason"]) == (408, "slow-headers")
@@ -237,7 +235,7 @@ def test_dripping_bytes_do_not_keep_a_connection_open(capsys: pytest.CaptureFixt
     """Neither before the first request, nor between requests, nor with a body that is not read."""
     unread = b"POST /unread HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     kinds = ((b"", b"\r\n"), (GET, b"\r\n"), (GET, b"X"), (unread, b"1\r\nx\r\n"))
-    with running(SHORT) as server, attack(server, "52 dripping connections", capsys) as noticed:
+    with running() as server, attack(server, "52 dripping connections", capsys) as noticed:
         dripping = []
         for first, drip in kinds * 13:
             connection = server.connect()
@@ -245,7 +243,7 @@ def test_dripping_bytes_do_not_keep_a_connection_open(capsys: pytest.CaptureFixt
             if first:
                 assert raw_answer(connection)[0] == 200
             dripping.append((connection, drip))
-        for _ in range(1000):
+        for _ in range(3000):
             for connection, drip in list(dripping):
                 try:
                     connection.sendall(drip)
@@ -255,12 +253,12 @@ def test_dripping_bytes_do_not_keep_a_connection_open(capsys: pytest.CaptureFixt
             if not dripping:
                 break
             threading.Event().wait(0.02)
-        assert not dripping, "20 s, of which 3 s are allowed"
+        assert not dripping, "60 s, of which 10 s are allowed"
     assert noticed.grown < MOST_GROWTH
 
 
 def test_the_deadline_of_headers_closes_an_idle_connection_and_none_with_a_request() -> None:
-    with running(SHORT) as server, server.connect() as connection:
+    with running() as server, server.connect() as connection:
         connection.sendall(POST + b"Content-Length: 4\r\n\r\n")
         with server.connect() as idle:
             assert closed(idle), "without an answer"
@@ -271,7 +269,7 @@ def test_the_deadline_of_headers_closes_an_idle_connection_and_none_with_a_reque
 
 def test_many_idle_connections_leave_room_for_a_request(capsys: pytest.CaptureFixture[str]) -> None:
     """Also for those that come meanwhile: fewer than the limit are opened during one request of others."""
-    limits = ConnectionLimits(connections=20)
+    limits = ConnectionLimits(connections=20, head_seconds=120.0)
     with running(limits) as server:
         idle: list[socket.socket] = []
         with attack(server, f"Idle connections, of {limits.connections} allowed", capsys) as noticed:
@@ -353,10 +351,10 @@ def test_serve_takes_it_for_its_proxies(monkeypatch: pytest.MonkeyPatch) -> None
     """Ray Serve starts uvicorn with the protocol "auto" after it has called `middlewares`."""
     monkeypatch.setitem(uvicorn_config.HTTP_PROTOCOLS, "auto", uvicorn_config.HTTP_PROTOCOLS["auto"])
     monkeypatch.delenv("CXR_API_KEYS_FILE", raising=False)
-    install(lambda *_: None, SHORT)
-    short = uvicorn_config.HTTP_PROTOCOLS["auto"]
+    install(lambda *_: None, ConnectionLimits())
+    first = uvicorn_config.HTTP_PROTOCOLS["auto"]
     middlewares()
-    assert uvicorn_config.HTTP_PROTOCOLS["auto"] is not short
+    assert uvicorn_config.HTTP_PROTOCOLS["auto"] is not first
     config = uvicorn.Config(lambda: echo, factory=True, lifespan="off", log_config=None)
     config.load()
     assert config.http_protocol_class is uvicorn_config.HTTP_PROTOCOLS["auto"]

@@ -299,8 +299,11 @@ def test_an_internal_error_of_the_page_is_reported_and_on_the_console(page: Page
 
 def test_a_request_to_a_busy_server_is_retried(page: Page, server: PageServer, image: Path) -> None:
     server.busy = 2
+    page.hold_pauses()
     page.drop(image)
-    assert "Retrying in 1 second." in page.text("#status")
+    for _ in range(2):
+        page.until("document.getElementById('status').textContent.includes('Retrying in 1 second.')")
+        page.end_pause()
     assert page.text("#decision") == "Positive"
     assert len(server.uploads) == 3
     assert not page.shown("#status")
@@ -309,8 +312,10 @@ def test_a_request_to_a_busy_server_is_retried(page: Page, server: PageServer, i
 
 def test_a_batch_to_a_busy_server_is_retried(page: Page, server: PageServer) -> None:
     server.busy = 1
+    page.hold_pauses()
     page.dispatch_files("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
     assert "Retrying in 1 second." in page.text("#batch .pause")
+    page.end_pause()
     page.until("document.querySelector('#batch progress').hidden")
     assert page.text(".tally") == "2 images: 1 positive, 1 negative."
     assert not page.shown("#batch .pause")
@@ -319,6 +324,7 @@ def test_a_batch_to_a_busy_server_is_retried(page: Page, server: PageServer) -> 
 
 def test_only_the_last_dropped_image_is_screened(page: Page, server: PageServer) -> None:
     server.busy = 1
+    page.hold_pauses()
     page.dispatch_files("drop", [("first.png", draw_sample("covid19"))])
     page.until("document.getElementById('status').textContent.includes('Retrying')")
     page.dispatch_files("drop", [("second.png", draw_sample("normal"))])
@@ -330,6 +336,7 @@ def test_only_the_last_dropped_image_is_screened(page: Page, server: PageServer)
 
 def test_an_unreachable_server_is_reported_and_can_be_retried(page: Page, image: Path) -> None:
     conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.until("[...document.images].every((image) => image.hidden || image.complete)")
     page.driver.execute_cdp_cmd("Network.enable", {})
     page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **conditions})
     page.drop(image)

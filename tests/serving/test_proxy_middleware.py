@@ -20,8 +20,8 @@ from cxr_platform.serving.request_forwarder import ATTEMPTS
 from cxr_platform.serving.request_log import RequestLog, outcome_header
 from cxr_platform.serving.spans import RequestSpans
 from cxr_platform.serving.upload import Limits
+from tests.clock import Clock, stopped_clock
 from tests.serving.asgi_client import CLOSED, ask, pieces, reason, websocket
-from tests.serving.clock import Clock, stopped_clock
 from tests.serving.fake_serve import OURS, PLAIN, FakeServe
 
 KEY = "a-key-of-many-characters"
@@ -212,8 +212,9 @@ def test_every_request_is_counted_once() -> None:
     ]
 
 
-def test_every_request_is_logged_without_its_content(tmp_path: Path) -> None:
+def test_every_request_is_logged_without_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
+    stopped_clock(monkeypatch, api_keys)
     limited = parse_keys([f"ward:{KEY} limit=1"], "")
     log = RequestLog(str(path))
     stated = outcome_header(decision="negative", version="v3", milliseconds={"replica": 1.5})
@@ -459,14 +460,14 @@ def test_an_unknown_path_is_treated_as_our_own(path: str) -> None:
 
 def test_own_paths_need_no_route_table(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(table=b'{"/": "cxr", "/v1": "another"}')
-    middleware = ProxyMiddleware(cluster)
+    clock, middleware = stopped_clock(monkeypatch, routes), ProxyMiddleware(cluster)
     for path in ("/v1/screen", "/", "/samples/normal.png", "/problems/busy", "/page/app.js"):
         ask(middleware, "POST" if path == "/v1/screen" else "GET", path)
     assert (cluster.tables, len(cluster.ours.scopes)) == (0, 5)
     for _ in range(3):
         ask(middleware, "GET", "/nothing")
     assert cluster.tables == 1
-    monkeypatch.setattr(routes, "REFRESH_SECONDS", 0.0)
+    clock.turn(routes.REFRESH_SECONDS)
     ask(middleware, "GET", "/nothing")
     assert cluster.tables == 2
 

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import httpx
 import keras
 import numpy as np
 import onnxruntime
@@ -19,7 +18,7 @@ import pytest
 from cxr_platform.labels import CLASSES
 from pipelines import champion, cross_validate, evaluate, explain, manifest, registry, screen, study
 from tests.pipelines.small_study import PROFILE, draw
-from tests.serving.serve_process import KEY, served
+from tests.serving.serve_process import KEY, post, served
 
 pytestmark = pytest.mark.ray
 
@@ -120,7 +119,7 @@ def test_the_server_answers_with_a_heatmap_and_as_the_verb_screen(
 ) -> None:
     file, key = one_image(work), {"x-api-key": KEY}
     asked = {"files": {"file": file.read_bytes()}, "headers": key, "timeout": 120}
-    answer = httpx.post(f"{server}/v1/screen?explain=true", **asked).json()
+    answer = post(f"{server}/v1/screen?explain=true", **asked).json()
     assert screen.main([str(file), "--registry", str(models), "--json"]) == 0
     local = json.loads(capsys.readouterr().out)["result"]
     assert answer["probabilities"] == pytest.approx(local["probabilities"], abs=1e-4)

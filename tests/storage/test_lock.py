@@ -21,7 +21,6 @@ from tests.waiting import wait_until
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
-    monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.5)
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
 
 
@@ -56,10 +55,13 @@ def test_a_lock_is_free_again_after_an_error(path: Path) -> None:
         pass
 
 
-def test_a_lease_that_is_not_renewed_is_taken_over() -> None:
+def test_a_lease_that_is_not_renewed_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
     where = parse_path("memory://test-lock/abandoned")
     (where / lock.LOCK_FILE).write_text(json.dumps({"holder": "dead", "node": "gone", "count": 7}))
+    renewed = lock.ABANDONED_SECONDS
+    monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.5)
     with folder_lock(where):
+        monkeypatch.setattr(lock, "ABANDONED_SECONDS", renewed)
         assert json.loads((where / lock.LOCK_FILE).read_text())["holder"] != "dead"
     assert not (where / lock.LOCK_FILE).exists()
 
@@ -147,6 +149,7 @@ def test_a_holder_that_was_disconnected_for_too_long_has_lost_the_lease(
 ) -> None:
     where = parse_path(f"memory://{tmp_path.name}/off")
     with monkeypatch.context() as broken:
+        broken.setattr(lock, "ABANDONED_SECONDS", 0.5)
         broken.setattr(lock._Lease, "_renew_once", unreachable)
         with pytest.raises(StorageError, match="until the end"), folder_lock(where):
             time.sleep(lock.ABANDONED_SECONDS * 1.5)
@@ -218,17 +221,22 @@ def test_an_error_of_the_work_comes_before_the_loss_of_the_lease(tmp_path: Path)
 
 def test_after_a_slow_write_another_slow_write_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where, write = parse_path(f"memory://{tmp_path.name}/slow"), lock._Lease._write
+    now, waited = [100.0], list[float]()
 
     def slowly(lease: lock._Lease, mode: str = "overwrite") -> None:
         write(lease, mode)
-        time.sleep(0.4)
+        now[0] += 0.4
 
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        (where / lock.LOCK_FILE).write_text(json.dumps({"holder": "another"}))
+
+    monkeypatch.setattr(lock, "_now", lambda: now[0])
     monkeypatch.setattr(lock._Lease, "_write", slowly)
-    other = threading.Timer(0.6, (where / lock.LOCK_FILE).write_text, [json.dumps({"holder": "another"})])
-    other.start()
+    monkeypatch.setattr(lock.time, "sleep", sleep)
     with pytest.raises(StorageError, match="same moment"), folder_lock(where):
         pass
-    other.join()
+    assert waited == [pytest.approx(0.4)]
 
 
 def test_in_a_store_that_refuses_to_overwrite_the_first_writer_holds_the_lease(store: dict[str, str]) -> None:

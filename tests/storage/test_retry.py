@@ -7,6 +7,7 @@ from cxr_platform.storage import retry
 from cxr_platform.storage.files import read_errors, write_atomically
 from cxr_platform.storage.paths import parse_path
 from cxr_platform.storage.retry import with_retries
+from tests.clock import stopped_clock
 from tests.storage.failing_store import failing_store
 
 
@@ -67,8 +68,10 @@ def test_an_error_of_a_local_file_system_is_one_at_once(tmp_path: Path) -> None:
 
 
 def test_a_store_that_stays_away_is_an_error_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.05)
+    clock = stopped_clock(monkeypatch, retry)
+    began = clock.now
     with failing_store(tmp_path.name, errors=10**6) as store:
         with pytest.raises(StorageError, match="503"):
             with_retries(store, lambda: write_atomically(store / "file", b""))
         assert store.fs.errors < 10**6 - 1  # type: ignore[attr-defined]
+    assert retry.RETRY_SECONDS - retry.LONGEST_PAUSE_SECONDS < clock.now - began <= retry.RETRY_SECONDS

@@ -3,6 +3,7 @@
 python -m tests.training.champion_runs ROOT
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD
 from cxr_platform.progress import NoProgress
-from cxr_platform.training import engine_local
+from cxr_platform.training import champion_ray, engine_local
 from cxr_platform.training.activations import on_ray
 from cxr_platform.training.champion import run_champion
 from cxr_platform.training.plan import cuts_of
@@ -25,7 +26,9 @@ from cxr_platform.training.study import StudyRun, inputs_of
 from cxr_platform.training.trial import TrialData, Workbench, train, training_rng, trial_seed
 from tests.training.builders import tiny_profile, tiny_study
 
-EPOCHS = 120  # enough that a driver on a busy machine is killed in the midst of them
+EPOCHS, HELD = 20, 3
+"""Epochs of a champion, and that at which a worker is held until it is killed (`holding_mailbox`)."""
+
 NAME = "off-the-shelf"
 
 
@@ -94,7 +97,7 @@ def _ancestors(process: int) -> list[int]:
     return line
 
 
-def gone(process: int, seconds: float = 60.0) -> bool:
+def gone(process: int, seconds: float = 300.0) -> bool:
     """Whether `process` ends in time; a zombie counts as ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -116,7 +119,30 @@ class PrintedSteps(NoProgress):
         print(task, done, total, flush=True)
 
 
+def holding_mailbox() -> type:
+    """Return a mailbox that does not answer the worker which reports epoch `HELD`, so that it waits there.
+
+    The epochs of the worker that continues are later ones.
+    """
+
+    class HoldingMailbox:  # in a function, so that it is sent to Ray by value
+        def __init__(self) -> None:
+            self._items: list[Any] = []
+
+        async def put(self, item: Any) -> None:
+            self._items.append(item)
+            if getattr(item, "epoch", None) == HELD:
+                await asyncio.Event().wait()
+
+        async def take(self) -> list[Any]:
+            items, self._items = self._items, []
+            return items
+
+    return HoldingMailbox
+
+
 if __name__ == "__main__":
+    champion_ray._Mailbox = holding_mailbox()  # type: ignore[misc]
     on_ray.compute_activations = put_activations
     study = champion_study(Path(sys.argv[1]))
     run_champion(study.plan, study.folder, lambda: study, progress=PrintedSteps())

@@ -108,8 +108,7 @@ def test_a_daemon_that_does_not_start_is_an_error_with_its_reason(control: Path)
 def test_a_daemon_that_does_not_stop_is_reported_and_the_study_keeps_its_result(
     control: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(mps, "ANSWER_SECONDS", 0.2)
     (control / mps.CONTROL).write_text('#!/bin/sh\n[ "$1" = -d ] || exec sleep 60\n')
     with mps.mps_daemon():
-        pass
+        monkeypatch.setattr(mps, "ANSWER_SECONDS", 0.2)
     assert "did not stop" in caplog.text

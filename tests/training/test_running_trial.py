@@ -1,7 +1,7 @@
 import json
 import threading
-import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from cxr_platform.training import running_trial
 from cxr_platform.training.plan import Share
 from cxr_platform.training.running_trial import CHECKPOINT, STATE, TrialHeartbeat, last_position, write_checkpoint
 from cxr_platform.training.trial import Epoch, Position, training_rng
+from tests.waiting import wait_until
 
 KEY = TrialKey("scratch", 1)
 ALL = Share(1.0, 0.0)
@@ -35,12 +36,12 @@ def stored_state(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_beat)")]
 
 
-def test_the_first_state_names_trial_node_and_resources(tmp_path: Path) -> None:
+def test_the_first_state_names_trial_node_and_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_trial, "utc_now", lambda: datetime(2026, 1, 1, tzinfo=timezone.utc))
     with TrialHeartbeat(tmp_path / "run", KEY, 3, Share(2.0, 0.5), 60.0, NUMERICS) as trial:
         assert trial.begin() is None
     state = stored_state(tmp_path / "run")
@@ -107,10 +108,7 @@ def test_the_state_is_written_again_within_a_long_epoch(tmp_path: Path, monkeypa
     with TrialHeartbeat(tmp_path, KEY, 3, ALL, 60.0, NUMERICS) as trial:
         trial.begin()
         (tmp_path / STATE).unlink()
-        ends = time.monotonic() + 30
-        while not (tmp_path / STATE).exists():
-            assert time.monotonic() < ends
-            time.sleep(0.01)
+        wait_until((tmp_path / STATE).exists)
     assert stored_state(tmp_path)["epoch"] == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 
 
 class Clock:
-    """Stands still until `turn`."""
+    """Stands still until `turn` or `sleep`."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -16,6 +16,8 @@ class Clock:
 
     def turn(self, seconds: float) -> None:
         self.now += seconds
+
+    sleep = turn
 
 
 def stopped_clock(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> Clock:
