@@ -18,8 +18,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # before TensorFlow, so tha
 settings.register_profile(
     "unattended", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
-settings.load_profile("unattended")
-"""Hypothesis draws the same examples in each run, and fails none for its time, which is that of a busy machine."""
+settings.load_profile("unattended")  # the same examples in each run, of which none fails for its time
 
 TWO_BACKENDS = ("step_tensorflow", "step_jax", "step_devices")
 collect_ignore = [] if find_spec("tensorflow") else [f"training/test_{name}.py" for name in TWO_BACKENDS]

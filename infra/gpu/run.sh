@@ -27,7 +27,7 @@ trap 'rm -rf "$site"' EXIT
 "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$folder"/*.whl
 export KERAS_BACKEND=jax PYTHONPATH="$site:$repository${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 # The study stores its progress and ends; this script waits for it.
-trap 'stopping=1; kill -TERM ${!-} 2> /dev/null || exit 143' INT TERM
+trap 'stopping=1; [ -n "${!-}" ] || exit 143; kill -TERM $! 2> /dev/null || true' INT TERM
 "$python" -m pipelines.gpu_study run --images "$folder/images.parquet" \
   --imagenet-weights "$folder/weights.h5" --out "$out" "$@" &
 study=$!

@@ -59,9 +59,9 @@ class Load:
 
 
 def run_load(port: int, path: str, images: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
-    """Keep `clients` connections to loopback busy with `images` for `seconds`, for one request at least each.
+    """Send `images` over `clients` connections to loopback for `seconds`, at least one over each; return the answers.
 
-    Returns the answers. `images` are the contents of files.
+    `images` are the contents of files.
     """
     return asyncio.run(load(port, path, images, clients=clients, seconds=seconds, key=key))
 

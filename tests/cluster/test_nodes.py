@@ -189,7 +189,7 @@ def test_a_job_that_was_stopped_is_continued_by_the_same_submit(
     head, study = machines[0], study_of(shared, "stopped", "long")
     copy_manifest(shared, "stopped")
     job = submit(head, tmp_path / "log", *study)
-    pause_trials(machines, job, lambda: bool(checkpoints(shared, "stopped")))
+    pause_trials(machines, job, tmp_path / "log", lambda: bool(checkpoints(shared, "stopped")))
     (name,) = re.findall(r"^(raysubmit_\w+): python", (tmp_path / "log").read_text(), re.MULTILINE)
     stop = ("--address", f"http://{head.address}:{JOBS}", "--stop", name)
     assert head.run(sys.executable, "-m", "pipelines.submit", *stop).returncode == 0
@@ -209,9 +209,8 @@ def test_a_killed_trial_and_a_lost_node_do_not_change_the_study(
     head, lost, other, spare = machines
     copy_manifest(shared, "losses")
     job = submit(head, tmp_path / "log", *study_of(shared, "losses", "never-again", BOTH))
-    pause_trials([lost, other], job, lambda: len(checkpoints(shared, "losses")) == 2)
-    for process in trial_processes(other):
-        os.kill(process, signal.SIGKILL)
+    pause_trials([lost, other], job, tmp_path / "log", lambda: len(checkpoints(shared, "losses")) == 2)
+    signal_trials([other], signal.SIGKILL)
     lost.kill_all()
     start_ray(spare, head, tmp_path / "spare.log")
     assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
@@ -229,9 +228,8 @@ def test_a_new_head_continues_the_study_of_a_lost_one(
     copy_manifest(shared, "headless")
     study = study_of(shared, "headless", "long")
     job = submit(head, tmp_path / "log", *study)
-    pause_trials(machines, job, lambda: 0 < len(trials(shared, "headless")) < 3)
+    pause_trials(machines, job, tmp_path / "log", lambda: 0 < len(trials(shared, "headless")) < 3)
     head.kill_all()
-    job.wait()
     before = {file: file.stat().st_mtime_ns for file in (shared / "headless").glob("runs/t/trials/*/fold-*/trial.json")}
     continue_trials(machines)
 
@@ -261,12 +259,8 @@ def checkpoints(shared: Path, storage: str) -> list[Path]:
     return [file for file in found if not (file.parent.with_suffix("") / "trial.json").exists()]
 
 
-def trial_processes(host: Host) -> list[int]:
-    return host.processes_of("ray::ImplicitFunc")
-
-
-def pause_trials(machines: list[Host], job: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
-    """Stop the processes of trials at a moment at which `reached()` holds, so that it still holds for the caller."""
+def pause_trials(machines: list[Host], job: "subprocess.Popen[bytes]", log: Path, reached: Callable[[], bool]) -> None:
+    """Stop the processes of trials at a moment at which `reached()` holds; those that Ray starts later run."""
 
     def paused() -> bool:
         if not reached():
@@ -277,8 +271,8 @@ def pause_trials(machines: list[Host], job: "subprocess.Popen[bytes]", reached: 
             return False
         return True
 
-    wait_until(lambda: paused() or job.poll() is not None, seconds=600)
-    assert job.poll() is None, "the study ended first"
+    wait_until(lambda: paused() or job.poll() is not None, seconds=600, describe=log.read_text)
+    assert job.poll() is None, log.read_text()[-3000:]
 
 
 def continue_trials(machines: list[Host]) -> None:
@@ -286,7 +280,9 @@ def continue_trials(machines: list[Host]) -> None:
     signal_trials(machines, signal.SIGCONT)
 
 
-def signal_trials(machines: list[Host], number: int) -> None:
-    for process in [process for host in machines for process in trial_processes(host)]:
+def signal_trials(machines: list[Host], sent: signal.Signals) -> None:
+    processes = [process for host in machines for process in host.processes_of("ray::ImplicitFunc")]
+    assert processes, "Ray names the processes of trials otherwise"
+    for process in processes:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process, number)
+            os.kill(process, sent)

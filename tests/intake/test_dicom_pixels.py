@@ -176,16 +176,18 @@ def _encapsulated(data: bytes, syntax: str = JPEGBaseline8Bit) -> Dataset:
     ],
 )
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, RLELossless])
-def test_fragments_and_offsets_far_beyond_those_of_one_frame_are_refused(
-    message: str, data: bytes, syntax: str
+def test_fragments_and_offsets_far_beyond_those_of_one_frame_are_refused_before_they_are_read(
+    message: str, data: bytes, syntax: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = _encapsulated(data, syntax)
+    image, read = _encapsulated(data, syntax), list[bytes]()
+    monkeypatch.setattr(dicom_pixels, "get_frame", lambda encapsulated, *_, **__: read.append(encapsulated))
 
     def decode() -> None:
         refusal = _refusal(image)
         assert (refusal.reason, message in refusal.detail) == ("undecodable", True)
 
     assert lines_run(decode) < MOST_LINES
+    assert not read
 
 
 def test_a_frame_in_a_thousand_fragments_with_the_offsets_of_a_series_is_decoded() -> None:
@@ -199,19 +201,22 @@ def test_a_frame_in_a_thousand_fragments_with_the_offsets_of_a_series_is_decoded
     np.testing.assert_array_equal(stored_values(_encapsulated(series)), expected)
 
 
-def test_an_rle_bomb_is_refused_before_it_is_decoded() -> None:
+def test_an_rle_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = list[Dataset]()
     image = dataset(ramp())
     image.compress(RLELossless, encoding_plugin="pydicom")
     np.testing.assert_array_equal(stored_values(image), ramp())
     header = np.zeros(16, "<u4")
     header[:2] = 1, 64
     image.PixelData = encapsulate([header.tobytes() + b"\x81\x07" * 8_000_000])
+    monkeypatch.setattr(dicom_pixels, "pixel_array", lambda image, **_: decoded.append(image))
 
     def decode() -> None:
         refusal = _refusal(image)
         assert (refusal.reason, "RLE segment" in refusal.detail) == ("undecodable", True)
 
     assert lines_run(decode) < MOST_LINES
+    assert not decoded
 
 
 def test_colours_of_many_bits_count_as_what_they_take() -> None:

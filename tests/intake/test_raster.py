@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake import raster
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.raster import decode_raster
 from tests.intake.files import MOST_LINES, chunk, jpeg, lines_run, png, ramp, scan_bomb
@@ -153,9 +154,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_with_little_work(name: str) -> None:
-    """These took 1 to 17 seconds."""
-    data = b"".join(HOSTILE[name]())
+def test_a_hostile_file_is_refused_before_it_is_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow took 1 to 17 seconds for these."""
+    data, decoded = b"".join(HOSTILE[name]()), list[tuple[Any, ...]]()
+    monkeypatch.setattr(raster, "_decode", lambda *call, **_: decoded.append(call))
 
     def decode() -> None:
         with pytest.raises(ImageRefused, match="save it again") as refused:
@@ -163,6 +165,7 @@ def test_a_hostile_file_is_refused_with_little_work(name: str) -> None:
         assert refused.value.reason == "undecodable"
 
     assert lines_run(decode) < MOST_LINES
+    assert not decoded
 
 
 def test_a_png_with_texts_a_profile_and_an_orientation_is_decoded() -> None:
@@ -218,7 +221,7 @@ def test_a_reduced_jpeg_differs_little_in_its_letterbox_and_a_png_is_never_reduc
     reduced = decode_raster(jpeg(pixels), "JPEG", CONFIG)
     assert reduced.values.shape == (425, 325)
     boxes = [letterbox(values, CONFIG.image_size).pixels.astype(float) for values in (whole, reduced.values)]
-    assert np.abs(boxes[0] - boxes[1]).mean() < MOST_LINES
+    assert np.abs(boxes[0] - boxes[1]).mean() < 0.5
     assert decode_raster(png(pixels), "PNG", CONFIG).values.shape == pixels.shape
 
 

@@ -17,6 +17,8 @@ from tests.monitoring.builders import make_reference
 from tests.monitoring.test_job_metrics import Samples, parse
 from tests.registry.builders import make_bundle, write_members
 
+LONG = 120.0
+
 
 def fill(folder: Path, version: str) -> Bundle:
     write_members(folder, version)
@@ -27,7 +29,7 @@ def fill(folder: Path, version: str) -> Bundle:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scrape waits for the comparison on a busy machine too."""
-    monkeypatch.setattr(registry_exporter, "PATIENCE_SECONDS", 120.0)
+    monkeypatch.setattr(registry_exporter, "PATIENCE_SECONDS", LONG)
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ class Slow:
         self.calls += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        assert self.may_end.wait(120)
+        assert self.may_end.wait(LONG)
         self.at_once -= 1
         return (VersionCheck("v1", "broken"), VersionCheck("v2", None))
 
@@ -155,7 +157,7 @@ def test_a_comparison_longer_than_the_wait_of_scrapes_runs_once(
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(lambda _: scrape(collector), range(16)))) == 16
     assert (slow.calls, slow.most_at_once) == (1, 1)
-    monkeypatch.setattr(registry_exporter, "PATIENCE_SECONDS", 120.0)
+    monkeypatch.setattr(registry_exporter, "PATIENCE_SECONDS", LONG)
     monkeypatch.setattr(registry_exporter, "VERIFY_SECONDS", 600.0)
     slow.may_end.set()
     assert scrape(collector)["cxr_registry_broken_versions", ()] == 1

@@ -54,10 +54,11 @@ def test_a_study_is_measured_kept_and_continued_elsewhere(
     assert "2 of 2 trials" in target.read_text()
 
 
-class Ready(subprocess.Popen[bytes]):
+class EndsOnceReady(subprocess.Popen[bytes]):
     """A process whose first wait with a limit is over once it has made the file `ready`."""
 
-    ready, waited = Path(), False
+    ready: Path
+    waited = False
 
     def wait(self, timeout: float | None = None) -> int:
         if timeout is None or self.waited:
@@ -75,8 +76,8 @@ def test_a_command_whose_time_is_over_is_interrupted_and_then_killed_with_all_th
     assert gpu_study._run(["timeit", "-n1", "-r1", "1 / 0"], None) == 1
     assert killed == []
     monkeypatch.setattr(gpu_study, "STOP_SECONDS", 0.1)
-    monkeypatch.setattr(subprocess, "Popen", Ready)
-    monkeypatch.setattr(Ready, "ready", ready := tmp_path / "ready")
+    monkeypatch.setattr(subprocess, "Popen", EndsOnceReady)
+    monkeypatch.setattr(EndsOnceReady, "ready", ready := tmp_path / "ready", raising=False)
     ignore = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     sleep = f"open({str(ready)!r}, 'w').close(); time.sleep(600)"
     assert gpu_study._run(["timeit", "-n1", "-r1", "-s", ignore, sleep], 10.0) is None
@@ -104,11 +105,11 @@ def test_a_command_in_the_background_of_a_shell_ends_by_itself_when_its_time_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There SIGINT is ignored, also by the processes that are started."""
-    monkeypatch.setattr(Ready, "ready", ready := tmp_path / "ready")
+    monkeypatch.setattr(EndsOnceReady, "ready", ready := tmp_path / "ready", raising=False)
     ended = tmp_path / "ended"
     sleep = f"import time\ntry: open({str(ready)!r}, 'w'); time.sleep(600)\nfinally: open({str(ended)!r}, 'w')"
     monkeypatch.setattr(gpu_study, "STOP_SECONDS", 300.0)
-    monkeypatch.setattr(subprocess, "Popen", Ready)
+    monkeypatch.setattr(subprocess, "Popen", EndsOnceReady)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         assert gpu_study._run(["timeit", "-n1", "-r1", sleep], 10.0) is None

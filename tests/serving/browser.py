@@ -25,6 +25,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 )
 TIMEOUT_SECONDS = 120
+"""Far more than the page takes to do anything."""
 PICTURES = "CXR_SCREENSHOTS"
 
 DISPATCH_FILES = """

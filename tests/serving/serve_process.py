@@ -18,6 +18,7 @@ from tests.waiting import wait_until
 
 KEY = "a-key-of-many-characters"
 START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 600, 300, 120
+"""Far more than any takes: they end a test that would wait for ever, on a busy machine too."""
 
 get, post = partial(httpx.get, timeout=ANSWER_SECONDS), partial(httpx.post, timeout=ANSWER_SECONDS)
 """As in httpx, whose limit of 5 s a busy machine exceeds."""
@@ -53,7 +54,7 @@ def wait_until_serving(process: "subprocess.Popen[bytes]", log: Path) -> None:
 def press_ctrl_c(process: int) -> float:
     """Send SIGINT to the group of `served`, as a terminal does; return the seconds until the process has ended.
 
-    They are counted by how often this process looked: its own pauses do not count. `served` reads the exit code.
+    They are counted by how often this process looked: it may stand still meanwhile. `served` reads the exit code.
     """
     looked = 0
 

@@ -206,15 +206,16 @@ def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int
         await asyncio.sleep(1)
         await asyncio.to_thread(promote, registry, "v2", force=True, lead_seconds=LEAD_SECONDS)
 
-    async def send_until_changed() -> None:
-        """For two more seconds after the first answer of v2, and for some minutes at most."""
-        images, after, ends = [image_png(number) for number in range(CLIENTS)], False, time.monotonic() + 300
-        while not after and time.monotonic() < ends:
-            after = any(answer.version == "v2" for answer in answers)
+    async def send_until_changed(pause: float) -> None:
+        """Send requests until v2 has answered, and two seconds more; for some minutes at most."""
+        images, changed, ends = [image_png(number) for number in range(CLIENTS)], False, time.monotonic() + 300
+        await asyncio.sleep(pause)
+        while not changed and time.monotonic() < ends:
+            changed = any(answer.version == "v2" for answer in answers)
             answers.extend((await load(port, "/v1/screen", images, clients=CLIENTS, seconds=2, key=KEY)).answers)
 
     async def under_load() -> None:
-        await asyncio.gather(send_until_changed(), kill_and_promote())
+        await asyncio.gather(send_until_changed(0), send_until_changed(1), kill_and_promote())  # never a gap in both
 
     asyncio.run(under_load())
     assert {answer.status for answer in answers} == {200}

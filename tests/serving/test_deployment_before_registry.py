@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,9 +19,10 @@ from tests.ports import free_port
 from tests.serving.builders import filler, image_png
 from tests.serving.deployed_apps import REPLICAS
 from tests.serving.serve_process import KEY, START_SECONDS, STOP_SECONDS, get, post
+from tests.waiting import wait_until
 
-TIMEOUT_SECONDS = 300.0
 DEPLOYED = "Deployed "
+eventually = partial(wait_until, seconds=300.0, pause=0.2)
 
 
 class Server:
@@ -84,7 +86,7 @@ def test_without_a_registry_replicas_wait_for_the_first_promotion(server: Server
     answers: list[httpx.Response] = []
 
     def all_answer() -> bool:
-        """Requests may all have reached one replica until now, while the other one has no model yet."""
+        # Requests may all have reached one replica until now, while the other one has no model yet.
         answers[:] = [server.screened() for _ in range(10)]
         return {answer.status_code for answer in answers} == {200}
 
@@ -115,11 +117,3 @@ def test_a_removed_key_is_rejected_by_proxy_and_replicas(server: Server) -> None
     eventually(lambda: statuses(KEY) == {401} and 401 not in statuses(other))
     server.keys.write_text(KEY, encoding="utf-8")
     eventually(lambda: 401 not in statuses(KEY))
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until `holds()` is true."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

@@ -269,7 +269,7 @@ def test_the_deadline_of_headers_closes_an_idle_connection_and_none_with_a_reque
 
 def test_many_idle_connections_leave_room_for_a_request(capsys: pytest.CaptureFixture[str]) -> None:
     """Also for those that come meanwhile: fewer than the limit are opened during one request of others."""
-    limits = ConnectionLimits(connections=20, head_seconds=120.0)
+    limits = ConnectionLimits(connections=20, head_seconds=10.0 * SECONDS)
     with running(limits) as server:
         idle: list[socket.socket] = []
         with attack(server, f"Idle connections, of {limits.connections} allowed", capsys) as noticed:

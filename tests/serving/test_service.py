@@ -34,6 +34,7 @@ from tests.serving.test_upload import receiving
 
 ID = "ab" * 16
 TIMEOUT_SECONDS = 120.0
+"""Far more than any of it takes."""
 
 
 class RecordedMetrics(ServingMetrics):

@@ -118,7 +118,7 @@ def test_the_server_answers_with_a_heatmap_and_as_the_verb_screen(
     server: str, models: Path, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, key = one_image(work), {"x-api-key": KEY}
-    asked = {"files": {"file": file.read_bytes()}, "headers": key, "timeout": 120}
+    asked = {"files": {"file": file.read_bytes()}, "headers": key}
     answer = post(f"{server}/v1/screen?explain=true", **asked).json()
     assert screen.main([str(file), "--registry", str(models), "--json"]) == 0
     local = json.loads(capsys.readouterr().out)["result"]

@@ -16,6 +16,7 @@ from tests.waiting import wait_until
 
 BUCKET = "images"
 START_SECONDS = 180.0
+"""Far more than moto takes."""
 SERVER = "from moto.server import main; main(['-H', '{}', '-p', '{}'])"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",

@@ -14,6 +14,7 @@ from cxr_platform.errors import StorageError
 from cxr_platform.storage import lock, retry
 from cxr_platform.storage.lock import file_lock, folder_lock
 from cxr_platform.storage.paths import parse_path
+from tests.clock import stopped_clock
 from tests.storage.object_store import folder
 from tests.waiting import wait_until
 
@@ -58,10 +59,10 @@ def test_a_lock_is_free_again_after_an_error(path: Path) -> None:
 def test_a_lease_that_is_not_renewed_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
     where = parse_path("memory://test-lock/abandoned")
     (where / lock.LOCK_FILE).write_text(json.dumps({"holder": "dead", "node": "gone", "count": 7}))
-    renewed = lock.ABANDONED_SECONDS
+    usual = lock.ABANDONED_SECONDS
     monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.5)
     with folder_lock(where):
-        monkeypatch.setattr(lock, "ABANDONED_SECONDS", renewed)
+        monkeypatch.setattr(lock, "ABANDONED_SECONDS", usual)  # of the lease that is held now
         assert json.loads((where / lock.LOCK_FILE).read_text())["holder"] != "dead"
     assert not (where / lock.LOCK_FILE).exists()
 
@@ -221,19 +222,18 @@ def test_an_error_of_the_work_comes_before_the_loss_of_the_lease(tmp_path: Path)
 
 def test_after_a_slow_write_another_slow_write_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where, write = parse_path(f"memory://{tmp_path.name}/slow"), lock._Lease._write
-    now, waited = [100.0], list[float]()
+    clock, waited = stopped_clock(monkeypatch, lock), list[float]()
 
     def slowly(lease: lock._Lease, mode: str = "overwrite") -> None:
         write(lease, mode)
-        now[0] += 0.4
+        clock.turn(0.4)
 
     def sleep(seconds: float) -> None:
         waited.append(seconds)
         (where / lock.LOCK_FILE).write_text(json.dumps({"holder": "another"}))
 
-    monkeypatch.setattr(lock, "_now", lambda: now[0])
     monkeypatch.setattr(lock._Lease, "_write", slowly)
-    monkeypatch.setattr(lock.time, "sleep", sleep)
+    monkeypatch.setattr(clock, "sleep", sleep)
     with pytest.raises(StorageError, match="same moment"), folder_lock(where):
         pass
     assert waited == [pytest.approx(0.4)]

@@ -28,6 +28,8 @@ from tests.training.builders import tiny_profile, tiny_study
 
 EPOCHS, HELD = 20, 3
 """Epochs of a champion, and that at which a worker is held until it is killed (`holding_mailbox`)."""
+HELD_SECONDS = 600
+"""After which a training whose epochs nobody sees goes on, and its test fails."""
 
 NAME = "off-the-shelf"
 
@@ -120,23 +122,16 @@ class PrintedSteps(NoProgress):
 
 
 def holding_mailbox() -> type:
-    """Return a mailbox that does not answer the worker which reports epoch `HELD`, so that it waits there.
+    """Return a class of mailboxes that do not answer the worker which reports epoch `HELD`, so that it waits there.
 
     The epochs of the worker that continues are later ones.
     """
 
-    class HoldingMailbox:  # in a function, so that it is sent to Ray by value
-        def __init__(self) -> None:
-            self._items: list[Any] = []
-
+    class HoldingMailbox(champion_ray._Mailbox):  # in a function, so that it is sent to Ray by value
         async def put(self, item: Any) -> None:
-            self._items.append(item)
+            super().put(item)
             if getattr(item, "epoch", None) == HELD:
-                await asyncio.Event().wait()
-
-        async def take(self) -> list[Any]:
-            items, self._items = self._items, []
-            return items
+                await asyncio.sleep(HELD_SECONDS)
 
     return HoldingMailbox
 

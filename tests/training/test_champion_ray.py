@@ -61,7 +61,7 @@ def assert_same(result: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 class KillingProgress(RecordedProgress):
-    """Kills the worker after the third epoch, at which it is held, once."""
+    """Kills the worker after epoch `HELD`, once."""
 
     def __init__(self) -> None:
         super().__init__()

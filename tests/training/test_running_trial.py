@@ -37,7 +37,11 @@ def stored_state(folder: Path) -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_beat)")]
+    assert not heartbeats()
+
+
+def heartbeats() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.endswith("(_beat)")]
 
 
 def test_the_first_state_names_trial_node_and_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +113,7 @@ def test_the_state_is_written_again_within_a_long_epoch(tmp_path: Path, monkeypa
         trial.begin()
         (tmp_path / STATE).unlink()
         wait_until((tmp_path / STATE).exists)
+        assert len(heartbeats()) == 1
     assert stored_state(tmp_path)["epoch"] == 0
 
 

@@ -27,9 +27,12 @@ import os, pathlib, time
 def hold(file):
     block, file = os.urandom(2**26), pathlib.Path(file)
     file.touch()
-    while file.exists():
+    for _ in range(6000):
+        if not file.exists():
+            break
         time.sleep(0.02)
 """
+"""Takes memory until its file is removed, for some minutes at most."""
 
 
 @pytest.fixture

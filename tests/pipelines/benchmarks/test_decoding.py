@@ -26,7 +26,12 @@ def test_the_rates_of_all_steps_are_measured_on_the_images_of_a_folder(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched, find = list[NDArray[np.uint8]](), decoding.find_keypoints
-    monkeypatch.setattr(decoding, "find_keypoints", lambda image: (searched.append(image), find(image))[1])
+
+    def find_keypoints(image: NDArray[np.uint8]) -> object:
+        searched.append(image)
+        return find(image)
+
+    monkeypatch.setattr(decoding, "find_keypoints", find_keypoints)
     rates = measure_rates(folder, IntakeConfig(), tmp_path / "cache", most=6)
     assert rates.files == 6
     assert min(rates.bare, *rates.ratios.values(), rates.two_processes) > 0

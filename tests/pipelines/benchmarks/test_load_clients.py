@@ -66,6 +66,11 @@ def test_refusals_and_broken_connections_are_counted(port: int) -> None:
     assert set(run_load(port, "/cut", [IMAGE], clients=2, seconds=0.3).statuses) == {NOT_ANSWERED}
 
 
+def test_each_client_sends_a_request_however_short_the_time_is(port: int) -> None:
+    load = run_load(port, "/v1/screen", [IMAGE], clients=3, seconds=0)
+    assert [answer.client for answer in load.answers] == [0, 1, 2]
+
+
 def test_a_closed_port_gives_no_answer() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     port = server.server_address[1]

@@ -45,8 +45,9 @@ def test_images_are_screened_without_http(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(screening_servers, "ProcessPoolExecutor", ThreadPoolExecutor)  # the same functions
     folder, _ = registry_with_champion(tmp_path / "registry").open()
     with no_http(folder, [image_png()]) as screen:
-        screened = screen(0.5)
-    assert min(screened.rate, screened.decode_ms, screened.network_ms) > 0
+        for seconds in (0.5, 0):
+            screened = screen(seconds)
+            assert min(screened.rate, screened.decode_ms, screened.network_ms) > 0
 
 
 def test_peers_decode_and_infer_with_the_versions_of_this_server(tmp_path: Path) -> None:
