@@ -73,8 +73,12 @@ def read_header(data: bytes) -> Dataset:
         raise ImageRefused("undecodable", "DICOM: the deflated transfer syntax is not supported; save it uncompressed")
     try:
         dataset = dcmread(_BoundedFile(data), force=True)
-    except RecursionError:
-        raise ImageRefused("undecodable", "DICOM: sequences within sequences, too deep to be read") from None
+    except (RecursionError, OSError) as error:
+        # pydicom raises `OSError` in place of whatever is raised while it reads the tag of an item.
+        cause = error.__context__ if isinstance(error, OSError) else error
+        if isinstance(cause, RecursionError):
+            raise ImageRefused("undecodable", "DICOM: sequences within sequences, too deep to be read") from None
+        raise cause if isinstance(cause, ImageRefused) else error from None
     _check_length(dataset)
     _keep(dataset, ATTRIBUTES)
     for keyword in SEQUENCES:

@@ -180,6 +180,28 @@ def test_a_hostile_header_is_refused_before_it_is_parsed(name: str) -> None:
         read_source(data)
 
 
+def test_sequences_too_deep_are_refused_alike_wherever_the_stack_ends() -> None:
+    def reasons(data: bytes, depth: int) -> set[str]:
+        if depth:
+            return reasons(data, depth - 1) | {_refusal(data)}
+        return {_refusal(data)}
+
+    assert reasons(REFUSED["nested sequences"][1](), 20) == {"DICOM: sequences within sequences, too deep to be read"}
+
+
+def test_too_many_items_are_refused_alike_wherever_the_limit_is_reached() -> None:
+    items = _sequence("VOILUTSequence", EMPTY_ITEMS, UNDEFINED)
+    elements = [struct.pack("<HH2sH", 9, 0x1000 + number, b"LO", 0) for number in range(6)]
+    reasons = {_refusal(with_elements(PLAIN, *elements[:count], items)) for count in range(len(elements))}
+    assert [reason[:30] for reason in reasons] == ["DICOM: more elements and items"]
+
+
+def _refusal(data: bytes) -> str:
+    with pytest.raises(ImageRefused) as refused:
+        decode_dicom(data, DecodingConfig())
+    return refused.value.detail
+
+
 @pytest.mark.parametrize("name", ["four sequences of empty items", "nested sequences", "windows"])
 def test_a_hostile_header_takes_little_memory(name: str) -> None:
     data = (READ[name] if name in READ else REFUSED[name][1])()
