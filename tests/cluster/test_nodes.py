@@ -210,7 +210,7 @@ def test_a_killed_trial_and_a_lost_node_do_not_change_the_study(
     copy_manifest(shared, "losses")
     job = submit(head, tmp_path / "log", *study_of(shared, "losses", "never-again", BOTH))
     pause_trials([lost, other], job, tmp_path / "log", lambda: len(checkpoints(shared, "losses")) == 2)
-    signal_trials([other], signal.SIGKILL)
+    assert signal_trials([other], signal.SIGKILL)
     lost.kill_all()
     start_ray(spare, head, tmp_path / "spare.log")
     assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
@@ -265,10 +265,11 @@ def pause_trials(machines: list[Host], job: "subprocess.Popen[bytes]", log: Path
     def paused() -> bool:
         if not reached():
             return False
-        signal_trials(machines, signal.SIGSTOP)
+        stopped = signal_trials(machines, signal.SIGSTOP)
         if not reached():
             continue_trials(machines)
             return False
+        assert stopped, "Ray names the processes of trials otherwise"
         return True
 
     wait_until(lambda: paused() or job.poll() is not None, seconds=600, describe=log.read_text)
@@ -280,9 +281,10 @@ def continue_trials(machines: list[Host]) -> None:
     signal_trials(machines, signal.SIGCONT)
 
 
-def signal_trials(machines: list[Host], sent: signal.Signals) -> None:
+def signal_trials(machines: list[Host], sent: signal.Signals) -> list[int]:
+    """Send a signal to the processes in which Ray runs trials on `machines`, and return their ids."""
     processes = [process for host in machines for process in host.processes_of("ray::ImplicitFunc")]
-    assert processes, "Ray names the processes of trials otherwise"
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, sent)
+    return processes
