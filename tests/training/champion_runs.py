@@ -29,7 +29,7 @@ from tests.training.builders import tiny_profile, tiny_study
 EPOCHS, HELD = 20, 3
 """Epochs of a champion, and that at which a worker is held until it is killed (`holding_mailbox`)."""
 HELD_SECONDS = 600
-"""After which a training whose epochs nobody sees goes on, and its test fails."""
+"""After which a training whose epochs do not arrive goes on, and its test fails."""
 
 NAME = "off-the-shelf"
 
