@@ -265,12 +265,10 @@ def pause_trials(machines: list[Host], job: "subprocess.Popen[bytes]", log: Path
     def paused() -> bool:
         if not reached():
             return False
-        stopped = signal_trials(machines, signal.SIGSTOP)
-        if not reached():
-            continue_trials(machines)
-            return False
-        assert stopped, "Ray names the processes of trials otherwise"
-        return True
+        if signal_trials(machines, signal.SIGSTOP) and reached():
+            return True
+        continue_trials(machines)
+        return False
 
     wait_until(lambda: paused() or job.poll() is not None, seconds=600, describe=log.read_text)
     assert job.poll() is None, log.read_text()[-3000:]
