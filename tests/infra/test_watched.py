@@ -115,5 +115,6 @@ def test_the_rules_use_series_that_ray_exports(prometheus: Prometheus) -> None:
 @pytest.mark.ray
 def test_a_working_server_raises_no_alert(prometheus: Prometheus) -> None:
     wait_for(prometheus, "count(ray_cxr_model_info)")
-    names = "CxrNoReplica|CxrRegistryUnreadable|CxrServerErrors|CxrJobFailed"
-    assert prometheus.ask(f'ALERTS{{alertstate="firing",alertname=~"{names}"}}') == []
+    alerts = 'ALERTS{alertname=~"CxrNoReplica|CxrRegistryUnreadable|CxrServerErrors|CxrJobFailed"}'
+    # One may be pending for a moment after a scrape that took too long.
+    wait_until(lambda: not prometheus.ask(alerts), SCRAPED_SECONDS, 0.5, lambda: f"{alerts} has an answer")

@@ -6,8 +6,7 @@ import json
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
@@ -22,6 +21,7 @@ from cxr_platform.serving.proxy_middleware import middlewares
 from tests.conftest import REPOSITORY
 from tests.serving.asgi_client import raw_answer
 from tests.serving.others import Others, others
+from tests.waiting import wait_until
 
 SECONDS = 120
 MEBIBYTE = 2**20
@@ -315,13 +315,6 @@ def not_reading(server: Running) -> socket.socket:
     connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert connection.recv(1, socket.MSG_PEEK)
     return connection
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
 
 
 def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
